@@ -1,0 +1,1 @@
+//! Docker's wire types, nothing else.

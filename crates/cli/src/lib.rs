@@ -1,0 +1,1 @@
+//! The command line: Docker's grammar over the Engine API.

@@ -1,0 +1,1 @@
+//! The engine: HTTP, containers, store, the reconcile loop.

@@ -1,0 +1,1 @@
+//! Hands and eyes for the network: netlink, nftables, sysctl, network namespaces. Blocking.

@@ -1,0 +1,1 @@
+//! Decides: the recorded facts, the wished-for network, the difference. No IO.
