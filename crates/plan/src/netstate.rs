@@ -1,0 +1,317 @@
+//! A host's network as a value, and what each operation does to it.
+
+use crate::ids::{IfName, Mac, SandboxId};
+use crate::nft::{Data, Element, Key, Owner, Table, TableName, Why};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+/// Which network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ns {
+    /// The engine's own.
+    Host,
+    /// A sandbox's.
+    Of(SandboxId),
+}
+
+impl fmt::Display for Ns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ns::Host => f.write_str("host"),
+            Ns::Of(id) => write!(f, "sandbox {}", id.short()),
+        }
+    }
+}
+
+/// All that is ours in the kernel's network: what is wished for, or what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetState {
+    /// The host is always there.
+    pub spaces: BTreeMap<Ns, Space>,
+}
+
+/// One namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Links of ours, and `lo` of a sandbox.
+    pub links: BTreeMap<IfName, Link>,
+    /// Routes of ours; those which the kernel makes for an address are not listed.
+    pub routes: BTreeSet<Route>,
+    /// Families whose forwarding is on. Switched on where wished, and never off: others may rely on it.
+    pub forwarding: BTreeSet<IpFamily>,
+    /// Tables of ours.
+    pub tables: BTreeMap<TableName, Table>,
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpFamily {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What it is.
+    pub kind: LinkKind,
+    /// Its Ethernet address; `None` for `lo`, and for a host's end of a pair, where it does not matter.
+    pub mac: Option<Mac>,
+    /// In bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// The bridge it is a port of.
+    pub master: Option<IfName>,
+    /// Addresses with their prefix lengths; link-local ones that the kernel makes are not listed.
+    pub addrs: BTreeSet<IpNet>,
+    /// IPv6 is off on it (`net.ipv6.conf.IF.disable_ipv6`).
+    pub no_ipv6: bool,
+    /// Whose it is; stands in the link's alias.
+    pub owner: Owner,
+}
+
+/// What a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// `lo`
+    Loopback,
+    /// A bridge that we made.
+    Bridge,
+    /// A bridge that somebody else made and that a network of ours uses (`--bridge`): never made, never deleted.
+    ForeignBridge,
+    /// One end of a pair. The other end may be out of sight: then its namespace is not one of ours.
+    Veth {
+        /// Where the other end is and how it is called there.
+        peer: Option<(Ns, IfName)>,
+    },
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Where to.
+    pub to: IpNet,
+    /// The next hop; `None` is on the link itself.
+    pub via: Option<IpAddr>,
+    /// Out of which link.
+    pub dev: IfName,
+}
+
+/// One change of one thing in the kernel. Nothing is left to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Make a namespace and pin it.
+    AddSpace(SandboxId),
+    /// Unpin a namespace. Its links go with it, and the other ends of its pairs.
+    DelSpace(SandboxId),
+    /// Make a bridge, down.
+    AddBridge {
+        /// Its name; in the host's namespace.
+        name: IfName,
+        /// Fixed, so that it does not change with its ports.
+        mac: Mac,
+        /// In bytes.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Make a pair: the host's end up and enslaved, the inner end born in its namespace, down.
+    AddVeth {
+        /// The host's end.
+        host: IfName,
+        /// The bridge to join.
+        master: IfName,
+        /// The inner end.
+        inner: IfName,
+        /// Where the inner end is born.
+        into: SandboxId,
+        /// Of the inner end.
+        mac: Mac,
+        /// Of both, in bytes.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Delete a link, the other end of a pair with it.
+    DelLink {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+    },
+    /// Make a link a port of a bridge.
+    SetMaster {
+        /// Which, in the host's namespace.
+        name: IfName,
+        /// The bridge, or `None` to leave it.
+        master: Option<IfName>,
+    },
+    /// Change the MTU.
+    SetMtu {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+        /// In bytes.
+        mtu: u32,
+    },
+    /// Change the Ethernet address.
+    SetMac {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+        /// The new one.
+        mac: Mac,
+    },
+    /// Switch a link's IPv6 off or on.
+    SetNoIpv6 {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+        /// Off?
+        off: bool,
+    },
+    /// Up, or down.
+    SetUp {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+        /// Up?
+        up: bool,
+    },
+    /// Add an address.
+    AddAddr {
+        /// Where.
+        ns: Ns,
+        /// To which link.
+        name: IfName,
+        /// The address and its prefix length; IPv6 without duplicate address detection, for we know who has it.
+        addr: IpNet,
+    },
+    /// Remove an address; routes that lean on it go with it.
+    DelAddr {
+        /// Where.
+        ns: Ns,
+        /// From which link.
+        name: IfName,
+        /// Which.
+        addr: IpNet,
+    },
+    /// Add a route; its link must be up.
+    AddRoute {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        route: Route,
+    },
+    /// Remove a route.
+    DelRoute {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        route: Route,
+    },
+    /// Switch forwarding on (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`).
+    SetForwarding {
+        /// Where.
+        ns: Ns,
+        /// Of which family.
+        family: IpFamily,
+    },
+    /// Put a whole table in place of what is there, in one transaction. Flows that are established live on.
+    ReplaceTable {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: TableName,
+        /// All of it.
+        table: Table,
+    },
+    /// Remove a table.
+    DelTable {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: TableName,
+    },
+    /// Change elements of a table's sets and maps, in one transaction: all or nothing.
+    ChangeElements {
+        /// Where.
+        ns: Ns,
+        /// Which table.
+        table: TableName,
+        /// In order; a delete never fails because the element is gone already.
+        changes: Vec<ElementChange>,
+    },
+}
+
+/// A change of one element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElementChange {
+    /// The set or map.
+    pub set: String,
+    /// The element's key.
+    pub key: Key,
+    /// What to put there, in place of what is there; `None` takes it out.
+    pub put: Option<Element>,
+    /// Whose wish this is.
+    pub owner: Owner,
+}
+
+/// One operation, whose it is and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What to do.
+    pub op: Op,
+    /// Why.
+    pub why: Why,
+}
+
+/// Steps in the order in which they must be done.
+pub type Plan = Vec<Step>;
+
+impl Data {
+    /// The verdict, if it is one.
+    pub fn verdict(&self) -> Option<&crate::nft::Verdict> {
+        match self {
+            Data::Verdict(verdict) => Some(verdict),
+            Data::Parts(_) => None,
+        }
+    }
+}
+
+impl Default for NetState {
+    fn default() -> Self {
+        NetState { spaces: BTreeMap::from([(Ns::Host, Space::default())]) }
+    }
+}
+
+/// Why an operation was refused: what the kernel would have answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Errno {
+    /// `ENOENT`/`ENODEV`: the thing, or what it stands on, is not there.
+    #[error("no such {0}")]
+    Missing(String),
+    /// `EEXIST`: it is there already.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// `ENETDOWN`, `ENETUNREACH`: a route needs a link that is up and a next hop that is on a link.
+    #[error("{0} is not reachable")]
+    Unreachable(String),
+    /// Anything else, in the kernel's own words (`NLMSGERR_ATTR_MSG` where it gives them).
+    #[error("{text} (errno {errno})")]
+    Kernel {
+        /// The number.
+        errno: i32,
+        /// The kernel's extended message, or the number's usual text.
+        text: String,
+    },
+}

@@ -1,0 +1,242 @@
+//! The recorded facts: what users asked for and what was chosen for them.
+//!
+//! Both address families from the first day. Every value here was decided (`decide`) and recorded before the first
+//! system call that depends on it, so that a retry does the same thing again.
+
+use crate::ids::{ContainerId, EndpointId, IfName, Mac, NetworkId, SandboxId};
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// All facts about the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    /// Networks by id.
+    pub networks: BTreeMap<NetworkId, Network>,
+    /// Sandboxes by id.
+    pub sandboxes: BTreeMap<SandboxId, Sandbox>,
+    /// Endpoints by id.
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// Addresses that were given back and rest before they are given out again.
+    pub resting: BTreeMap<(NetworkId, IpAddr), Rest>,
+}
+
+/// A freed address at rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// When it was freed, in seconds of the caller's clock.
+    pub since: u64,
+    /// Who had it: that one may have it back at once.
+    pub container: ContainerId,
+}
+
+/// A network of kind bridge. (`none` and `host` are no facts of the network: such containers have no endpoint.)
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its id.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// The bridge device.
+    pub bridge: IfName,
+    /// The bridge was made by hand: it is used, and never made, changed or deleted.
+    pub foreign_bridge: bool,
+    /// The bridge's Ethernet address.
+    pub mac: Mac,
+    /// IPv4, if on.
+    pub v4: Option<Subnet<Ipv4Net, Ipv4Addr>>,
+    /// IPv6, if on.
+    pub v6: Option<Subnet<Ipv6Net, Ipv6Addr>>,
+    /// In bytes.
+    pub mtu: u32,
+    /// Containers of this network reach each other.
+    pub icc: bool,
+    /// Traffic to other places leaves with the host's address.
+    pub masquerade: bool,
+    /// No way out and none in.
+    pub internal: bool,
+}
+
+/// One family's addresses of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet<N, A> {
+    /// All of it.
+    pub net: N,
+    /// The part from which addresses are chosen (`--fixed-cidr`, `--ip-range`); inside `net`.
+    pub range: N,
+    /// The bridge's own address.
+    pub gateway: A,
+    /// The next hop that containers are told, where it is not the bridge (`--default-gateway`).
+    pub default_gateway: Option<A>,
+    /// Addresses that are never given out, by name (`--aux-address`).
+    pub reserved: BTreeMap<String, A>,
+}
+
+/// A pinned network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// Its id.
+    pub id: SandboxId,
+    /// The container that it was made for.
+    pub container: ContainerId,
+}
+
+/// A sandbox's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The network.
+    pub network: NetworkId,
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// The container, for people: it stands in the reasons.
+    pub container_name: String,
+    /// The interface's name inside.
+    pub inner: IfName,
+    /// The interface's name outside.
+    pub host: IfName,
+    /// The Ethernet address inside.
+    pub mac: Mac,
+    /// IPv4.
+    pub addr4: Option<Ipv4Addr>,
+    /// IPv6.
+    pub addr6: Option<Ipv6Addr>,
+    /// The sandbox's default route goes this way.
+    pub gateway: bool,
+    /// Published ports.
+    pub ports: Vec<PortBinding>,
+}
+
+/// A published port, or a range of them; resolved: the host's port is never "any".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortBinding {
+    /// The transport protocol.
+    pub proto: Proto,
+    /// The host's address; unspecified (`0.0.0.0`, `::`) is every one of its family.
+    pub host_ip: IpAddr,
+    /// The first port on the host.
+    pub host_port: u16,
+    /// The first port inside.
+    pub inner_port: u16,
+    /// How many; at least 1.
+    pub count: u16,
+}
+
+/// A transport protocol that ports can be published of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// 6
+    Tcp,
+    /// 17
+    Udp,
+    /// 132
+    Sctp,
+}
+
+impl Proto {
+    /// The protocol's number (IANA).
+    pub fn number(self) -> u8 {
+        match self {
+            Proto::Tcp => 6,
+            Proto::Udp => 17,
+            Proto::Sctp => 132,
+        }
+    }
+
+    /// `tcp`, `udp`, `sctp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proto::Tcp => "tcp",
+            Proto::Udp => "udp",
+            Proto::Sctp => "sctp",
+        }
+    }
+}
+
+/// One change of the facts. A request's answer is a list of these, taken over together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// A network is there, in this form.
+    Network(Network),
+    /// A network is gone.
+    NoNetwork(NetworkId),
+    /// A sandbox is there.
+    Sandbox(Sandbox),
+    /// A sandbox is gone.
+    NoSandbox(SandboxId),
+    /// An endpoint is there, in this form.
+    Endpoint(Endpoint),
+    /// An endpoint is gone; its addresses rest from now (seconds of the caller's clock).
+    NoEndpoint(EndpointId, u64),
+    /// An address need not rest any longer.
+    Rested(NetworkId, IpAddr),
+}
+
+/// Facts that change together.
+pub type Change = Vec<Fact>;
+
+impl World {
+    /// Take over a change. Facts are upserts and removals by id, so taking one over twice is the same as once.
+    pub fn take(&mut self, change: &Change) {
+        for fact in change {
+            self.take_one(fact);
+        }
+    }
+
+    fn take_one(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Network(network) => {
+                self.networks.insert(network.id.clone(), network.clone());
+            }
+            Fact::NoNetwork(id) => {
+                self.networks.remove(id);
+                self.resting.retain(|(network, _), _| network != id);
+            }
+            Fact::Sandbox(sandbox) => {
+                self.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
+            }
+            Fact::NoSandbox(id) => {
+                self.sandboxes.remove(id);
+            }
+            Fact::Endpoint(endpoint) => {
+                for addr in endpoint.addrs() {
+                    self.resting.remove(&(endpoint.network.clone(), addr));
+                }
+                self.endpoints.insert(endpoint.id.clone(), endpoint.clone());
+            }
+            Fact::NoEndpoint(id, now) => {
+                let Some(gone) = self.endpoints.remove(id) else { return };
+                let Some(sandbox) = self.sandboxes.get(&gone.sandbox) else { return };
+                let rest = Rest { since: *now, container: sandbox.container.clone() };
+                for addr in gone.addrs() {
+                    self.resting.insert((gone.network.clone(), addr), rest.clone());
+                }
+            }
+            Fact::Rested(network, addr) => {
+                self.resting.remove(&(network.clone(), *addr));
+            }
+        }
+    }
+
+    /// The endpoints of a sandbox, in the order of their interface names.
+    pub fn endpoints_of<'a>(&'a self, sandbox: &'a SandboxId) -> impl Iterator<Item = &'a Endpoint> {
+        let mut of: Vec<&Endpoint> = self.endpoints.values().filter(|e| &e.sandbox == sandbox).collect();
+        of.sort_by(|a, b| (a.inner.as_str().len(), &a.inner).cmp(&(b.inner.as_str().len(), &b.inner)));
+        of.into_iter()
+    }
+
+    /// A network by its name.
+    pub fn network_named(&self, name: &str) -> Option<&Network> {
+        self.networks.values().find(|n| n.name == name)
+    }
+}
+
+impl Endpoint {
+    /// Its addresses, IPv4 first.
+    pub fn addrs(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.addr4.map(IpAddr::V4).into_iter().chain(self.addr6.map(IpAddr::V6))
+    }
+}
