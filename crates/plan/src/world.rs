@@ -19,7 +19,7 @@ pub struct World {
     /// Endpoints by id.
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Addresses that were given back and rest before they are given out again.
-    pub resting: BTreeMap<(NetworkId, IpAddr), Rest>,
+    pub resting: BTreeMap<NetworkId, BTreeMap<IpAddr, Rest>>,
 }
 
 /// A freed address at rest.
@@ -193,7 +193,7 @@ impl World {
             }
             Fact::NoNetwork(id) => {
                 self.networks.remove(id);
-                self.resting.retain(|(network, _), _| network != id);
+                self.resting.remove(id);
             }
             Fact::Sandbox(sandbox) => {
                 self.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
@@ -203,7 +203,7 @@ impl World {
             }
             Fact::Endpoint(endpoint) => {
                 for addr in endpoint.addrs() {
-                    self.resting.remove(&(endpoint.network.clone(), addr));
+                    self.wake(&endpoint.network, addr);
                 }
                 self.endpoints.insert(endpoint.id.clone(), endpoint.clone());
             }
@@ -211,12 +211,20 @@ impl World {
                 let Some(gone) = self.endpoints.remove(id) else { return };
                 let Some(sandbox) = self.sandboxes.get(&gone.sandbox) else { return };
                 let rest = Rest { since: *now, container: sandbox.container.clone() };
-                for addr in gone.addrs() {
-                    self.resting.insert((gone.network.clone(), addr), rest.clone());
-                }
+                let resting = self.resting.entry(gone.network.clone()).or_default();
+                resting.extend(gone.addrs().map(|addr| (addr, rest.clone())));
             }
             Fact::Rested(network, addr) => {
-                self.resting.remove(&(network.clone(), *addr));
+                self.wake(network, *addr);
+            }
+        }
+    }
+
+    fn wake(&mut self, network: &NetworkId, addr: IpAddr) {
+        if let Some(resting) = self.resting.get_mut(network) {
+            resting.remove(&addr);
+            if resting.is_empty() {
+                self.resting.remove(network);
             }
         }
     }
