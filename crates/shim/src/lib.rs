@@ -1,9 +1,10 @@
 //! What the engine and a shim say to each other.
 //!
 //! The engine prepares a *bundle* directory (`config.json` of the OCI runtime specification and `shim.json`, a [`Config`]),
-//! binds `shim.sock` in it, and starts `berth-shim BUNDLE` with the listening socket as file descriptor [`LISTENER_FD`] and,
-//! if the root file system is an overlay, a detached mount (`fsmount(2)`) of it as [`ROOTFS_FD`]. The shim attaches that
-//! mount in a mount namespace of its own, so that the mount lives exactly as long as the shim and the container.
+//! binds `shim.sock` in it, and starts `berth-shim BUNDLE` with the listening socket as standard input ([`LISTENER_FD`]) and,
+//! if the root file system is an overlay, a detached mount (`fsmount(2)`) of it as standard output ([`ROOTFS_FD`]): so the
+//! engine needs no code between fork and exec. The shim moves both away and puts `/dev/null` in their places, and attaches
+//! the mount in a mount namespace of its own, so that the mount lives exactly as long as the shim and the container.
 //!
 //! Each connection carries one [`Request`] as a line of JSON; the shim answers with lines of [`Reply`]. After the
 //! [`Reply::Ok`] to an [`Request::Attach`] the connection is a byte stream, see there.
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The descriptor on which a shim finds its listening unix socket.
-pub const LISTENER_FD: i32 = 3;
+pub const LISTENER_FD: i32 = 0;
 /// The descriptor on which a shim finds the detached mount of the root file system, when [`Config::rootfs_mount`] is set.
-pub const ROOTFS_FD: i32 = 4;
+pub const ROOTFS_FD: i32 = 1;
 
 /// `shim.json`: all that a shim must know besides the OCI bundle itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
