@@ -21,6 +21,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// What may be queued for a client beyond its limit once the process has ended: a pipe holds at most this much
 /// (`/proc/sys/fs/pipe-max-size`), and with nobody left to write to it there is nobody to slow down.
 const PIPE: usize = 1024 * 1024;
+/// How many may be connected at once; the next ones wait in the socket's backlog.
+const CROWD: usize = 256;
 /// One read of output, and so the longest frame.
 const CHUNK: usize = 16 * 1024;
 
@@ -178,7 +180,9 @@ impl Keeper {
                 watch(client.as_raw_fd(), events, Source::Client(index));
             }
         }
-        watch(self.listener.as_raw_fd(), libc::POLLIN, Source::Listener);
+        if self.clients.len() < CROWD {
+            watch(self.listener.as_raw_fd(), libc::POLLIN, Source::Listener);
+        }
         // Last: only what an ended child brings with it may remove a process and so move the places of the others.
         watch(self.signals.as_raw_fd(), libc::POLLIN, Source::Signals);
         let timeout = self.deadline().map_or(-1, |at| {

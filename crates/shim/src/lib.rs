@@ -60,7 +60,8 @@ pub enum Request {
     /// `runtime start`. Answered with [`Reply::Ok`] or [`Reply::Error`].
     Start,
     /// Answered with [`Reply::Exit`] when the container's first process has ended, its output is logged and
-    /// `runtime delete` is done; any number of clients may wait. A closed connection without an answer: the shim died.
+    /// `runtime delete` is done; any number of clients may wait. The shim exits soon after, so a refused or closed
+    /// connection means: look for `exit.json`; without it the shim died.
     Wait,
     /// Send a signal to the container's first process. Answered with [`Reply::Ok`], also when it has just ended.
     Kill {
@@ -68,8 +69,9 @@ pub enum Request {
         signal: i32,
     },
     /// Become a stream. After [`Reply::Ok`] the shim sends the output from now on (frames, see [`frame_header`]; raw bytes
-    /// with a terminal) and closes when there will be no more. What the client sends is standard input, when asked for;
-    /// its half-close (`shutdown(SHUT_WR)`) is the end of input. An attach may come before the exec it names is started:
+    /// with a terminal) and closes when there will be no more. What the client sends is standard input, when asked for.
+    /// Its half-close (`shutdown(SHUT_WR)`) or going away is the end of its input: an exec's standard input is closed then,
+    /// the container's if it is [`Config::stdin_once`], a terminal never (as Docker has it). An attach may come before the exec it names is started:
     /// nothing of its output is lost then.
     Attach {
         /// The exec's id; `None` is the container itself.

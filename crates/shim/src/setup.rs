@@ -1,5 +1,4 @@
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::FdFlags;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags};
 use rustix::thread::UnshareFlags;
 use shim::{Config, LISTENER_FD, ROOTFS_FD};
@@ -28,39 +27,50 @@ pub fn prepare(bundle: PathBuf) -> io::Result<House> {
     let config: Config = serde_json::from_slice(&std::fs::read(&file).map_err(|error| told(error, file.display()))?)
         .map_err(|error| told(error.into(), file.display()))?;
 
-    keep_only_ours(config.rootfs_mount)?;
+    let (listener, rootfs) = inherited(config.rootfs_mount)?;
     // A session leader already (started by hand under `setsid`) is as good.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     std::env::set_current_dir("/")?;
 
-    // SAFETY: the engine gives the listening socket as this descriptor, and nothing else here owns it.
-    let listener = unsafe { UnixListener::from_raw_fd(LISTENER_FD) };
-    listener
-        .set_nonblocking(true)
-        .map_err(|error| told(error, format!("listening socket, descriptor {LISTENER_FD}")))?;
-    if config.rootfs_mount {
-        // SAFETY: the engine gives the detached mount as this descriptor when the configuration says so; nothing else owns it.
-        let rootfs = unsafe { OwnedFd::from_raw_fd(ROOTFS_FD) };
+    let listener = UnixListener::from(listener);
+    let heard = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
+    heard.map_err(|error| told(error, format!("descriptor {LISTENER_FD} must be the listening socket")))?;
+    if let Some(rootfs) = rootfs {
         attach(rootfs, &bundle).map_err(|error| told(error, format!("root file system, descriptor {ROOTFS_FD}")))?;
     }
-    Ok(House { bundle, config, listener, signals: Signals::block()? })
+    let signals = Signals::block()?;
+    be_quiet()?;
+    Ok(House { bundle, config, listener, signals })
 }
 
-/// Closes what leaked from the engine, and keeps the rest from leaking into the runtime.
-fn keep_only_ours(rootfs: bool) -> io::Result<()> {
-    let first_strange = if rootfs { ROOTFS_FD + 1 } else { LISTENER_FD + 1 };
-    // SAFETY: close_range takes three integers. Nothing in this process has opened a descriptor of that range yet.
-    if unsafe { libc::syscall(libc::SYS_close_range, first_strange, libc::c_uint::MAX, 0) } != 0 {
+/// Takes what the engine gives as standard input and output to numbers that programs started from here do not inherit,
+/// leaves `/dev/null` there, and closes what leaked from the engine. Standard error stays until all is prepared.
+fn inherited(rootfs: bool) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    // SAFETY: close_range takes three integers. Nothing in this process holds a descriptor of that range yet.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } != 0 {
         return Err(told(io::Error::last_os_error(), "close_range (Linux 5.9 or newer is needed)"));
     }
-    for number in LISTENER_FD..first_strange {
-        // SAFETY: the descriptor is only borrowed for this one call, which fails with EBADF if it is not open.
+    let away = |number: i32| {
+        // SAFETY: standard descriptors are open all the life of a Rust program; this one is only borrowed for one call.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)
-            .map_err(|errno| told(errno.into(), format!("descriptor {number}")))?;
-    }
-    Ok(())
+        rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno| told(errno.into(), format!("descriptor {number}")))
+    };
+    let listener = away(LISTENER_FD)?;
+    let rootfs = rootfs.then(|| away(ROOTFS_FD)).transpose()?;
+    let null = null()?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((listener, rootfs))
+}
+
+/// Lets go of the standard error that the engine gave, which may be a terminal or a log that has to be closed one day.
+fn be_quiet() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stderr(null()?)?)
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
 
 /// Puts the mount at `BUNDLE/rootfs` where only this process and its children see it: it goes away with them, whatever

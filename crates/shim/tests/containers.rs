@@ -2,10 +2,11 @@
 
 mod rig;
 
-use rig::{Rig, error, exit, give, pid, until};
+use rig::{Rig, error, exit, pid, until};
 use serde_json::json;
-use shim::{Exit, LISTENER_FD, Reply, Request};
+use shim::{Reply, Request};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,8 +22,7 @@ fn output_is_logged_and_the_exit_code_kept() {
     assert_eq!((exit.code, exit.oom_killed), (7, false));
     assert_eq!(rig.logged("stdout"), "out\nrest");
     assert_eq!(rig.logged("stderr"), "err\n");
-    let kept: Exit = serde_json::from_slice(&fs::read(rig.bundle().join("exit.json")).unwrap()).unwrap();
-    assert_eq!(kept, exit);
+    assert_eq!(rig.kept(), exit);
     drop(wait);
     rig.over();
 }
@@ -148,7 +148,7 @@ fn an_exec_may_have_a_terminal_and_end_before_it_is_known() {
     rig.created();
     rig.start();
     let mut stream = rig.attach(Some("t"), false);
-    let mut exec = rig.exec("t", "stty size </dev/tty >/dev/null && echo is a tty", true, false);
+    let mut exec = rig.exec("t", "test -t 0 && test -t 1 && test -t 2 && echo is a tty", true, false);
     assert!(pid(exec.reply()) > 0);
     assert_eq!(String::from_utf8(stream.rest()).unwrap(), "is a tty\r\n");
     assert_eq!(exit(exec.reply()).code, 0);
@@ -265,10 +265,9 @@ fn the_shim_survives_its_parent() {
     let rig = Rig::new("read line; echo $line; exit 4").stdin(true);
     let (listener, shim) = rig.ready();
     let mut parent = Command::new("/bin/sh");
-    parent.args(["-c", "\"$0\" \"$1\" & wait"]).arg(shim.get_program()).args(shim.get_args());
-    give(&mut parent, vec![(listener.into(), LISTENER_FD)]);
-    let mut parent =
-        parent.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // A shell gives its background jobs /dev/null as standard input if not told otherwise.
+    parent.args(["-c", "exec 3<&0; \"$0\" \"$1\" <&3 & wait"]).arg(shim.get_program()).args(shim.get_args());
+    let mut parent = parent.process_group(0).stdin(OwnedFd::from(listener)).stdout(Stdio::null()).spawn().unwrap();
     rig.created();
     rig.start();
     // SAFETY: kill takes two integers; the group is the child's own and not reaped yet.
@@ -278,8 +277,7 @@ fn the_shim_survives_its_parent() {
     attached.write(b"still here\n");
     assert_eq!(attached.frames().0, "still here\n");
     until("exit.json", || rig.bundle().join("exit.json").exists());
-    let kept: Exit = serde_json::from_slice(&fs::read(rig.bundle().join("exit.json")).unwrap()).unwrap();
-    assert_eq!(kept.code, 4);
+    assert_eq!(rig.kept().code, 4);
 }
 
 #[test]
