@@ -59,7 +59,10 @@ fn run_inside(name: &str, limit: Duration, test: impl FnOnce(&Lab)) {
 
 fn run_outside(name: &str, limit: Duration) {
     if let Err(why) = namespaces::available() {
-        assert!(std::env::var_os("BERTH_SKIP_LABS").is_some_and(|value| value == "1"), "{why}; or set BERTH_SKIP_LABS=1 to skip labs");
+        assert!(
+            std::env::var_os("BERTH_SKIP_LABS").is_some_and(|value| value == "1"),
+            "{why}; or set BERTH_SKIP_LABS=1 to skip labs"
+        );
         println!("skipped: {why}");
         return count_skipped(name);
     }
@@ -77,7 +80,10 @@ fn run_outside(name: &str, limit: Duration) {
     match ended.status {
         None => panic!("the lab of `{name}` was killed: it took over {limit:?}"),
         Some(status) if !status.success() => panic!("`{name}` failed in its lab ({status}); what it said is above"),
-        Some(_) => assert!(ended.entered, "no test `{name}` came as far as its lab: call lab::alone in the test function itself"),
+        Some(_) => assert!(
+            ended.entered,
+            "no test `{name}` came as far as its lab: call lab::alone in the test function itself"
+        ),
     }
 }
 
@@ -95,7 +101,9 @@ fn keep_on_panic(lab: &Lab) {
         before(panic);
         if std::thread::current().id() == test {
             logs.print();
-            eprintln!("lab: kept as it is. Enter it with `nsenter -t {pid} -a`, hosts by `ip netns exec NAME`; end it with Ctrl-C");
+            eprintln!(
+                "lab: kept as it is. Enter it with `nsenter -t {pid} -a`, hosts by `ip netns exec NAME`; end it with Ctrl-C"
+            );
             loop {
                 std::thread::park();
             }
@@ -109,7 +117,8 @@ fn count_skipped(name: &str) {
         Some(path) => PathBuf::from(path),
         None => crate::engine::target_dir().join("lab-skipped"),
     };
-    let written = std::fs::OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| writeln!(file, "{name}"));
+    let written =
+        std::fs::OpenOptions::new().create(true).append(true).open(&path).and_then(|mut file| writeln!(file, "{name}"));
     if let Err(err) = written {
         panic!("counting the skipped test `{name}` in {}: {err}", path.display());
     }

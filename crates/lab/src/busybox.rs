@@ -28,7 +28,9 @@ pub fn archive(cache: &Path) -> io::Result<PathBuf> {
         return Ok(path);
     }
     if is_dynamic(&program) {
-        return Err(io::Error::other(format!("{PROGRAM} is linked dynamically: install Debian's package busybox-static in place of busybox")));
+        return Err(io::Error::other(format!(
+            "{PROGRAM} is linked dynamically: install Debian's package busybox-static in place of busybox"
+        )));
     }
     let bytes = image(&program, &applets()?)?;
     // Under a name of our own first: another process may be at the same.
@@ -68,7 +70,9 @@ fn image(program: &[u8], applets: &[String]) -> io::Result<Vec<u8>> {
     .to_string();
     let config_name = format!("{}.json", digest(config.as_bytes()));
     let layer_name = format!("{layer_id}/layer.tar");
-    let manifest = serde_json::json!([{ "Config": config_name, "RepoTags": ["busybox:latest"], "Layers": [layer_name] }]).to_string();
+    let manifest =
+        serde_json::json!([{ "Config": config_name, "RepoTags": ["busybox:latest"], "Layers": [layer_name] }])
+            .to_string();
 
     let mut archive = tar::Builder::new(Vec::new());
     file(&mut archive, &config_name, 0o644, config.as_bytes())?;
@@ -81,7 +85,15 @@ fn image(program: &[u8], applets: &[String]) -> io::Result<Vec<u8>> {
 /// The one layer: busybox under all its names, and as much of `/etc` as users and names need.
 fn layer(program: &[u8], applets: &[String]) -> io::Result<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
-    for (name, mode) in [("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("home", 0o755), ("proc", 0o755), ("root", 0o700), ("sys", 0o755)] {
+    for (name, mode) in [
+        ("bin", 0o755),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("home", 0o755),
+        ("proc", 0o755),
+        ("root", 0o700),
+        ("sys", 0o755),
+    ] {
         directory(&mut layer, name, mode, 0)?;
     }
     directory(&mut layer, "home/app", 0o755, 1000)?;

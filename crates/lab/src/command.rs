@@ -139,7 +139,10 @@ impl Running {
     #[track_caller]
     pub fn say(&mut self, text: &str) {
         let stdin = self.child.stdin.as_mut().expect("the input is open until `end_input`");
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).unwrap_or_else(|err| panic!("telling `{}`: {err}", self.shown));
+        stdin
+            .write_all(text.as_bytes())
+            .and_then(|()| stdin.flush())
+            .unwrap_or_else(|err| panic!("telling `{}`: {err}", self.shown));
     }
 
     /// Closes its standard input.
@@ -159,7 +162,9 @@ impl Running {
 
     /// Sends it a signal, by number.
     pub fn signal(&self, signal: i32) {
-        let (Some(pid), Some(signal)) = (rustix::process::Pid::from_raw(self.child.id() as i32), rustix::process::Signal::from_named_raw(signal)) else {
+        let (Some(pid), Some(signal)) =
+            (rustix::process::Pid::from_raw(self.child.id() as i32), rustix::process::Signal::from_named_raw(signal))
+        else {
             panic!("{signal} is no signal");
         };
         // One that has just ended needs no signal any more.
@@ -171,10 +176,18 @@ impl Running {
     pub fn wait(&mut self, limit: Duration) -> Output {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap_or_else(|err| panic!("waiting for `{}`: {err}", self.shown)) {
+            if let Some(status) =
+                self.child.try_wait().unwrap_or_else(|err| panic!("waiting for `{}`: {err}", self.shown))
+            {
                 return Output { code: code(status), stdout: self.stdout(), stderr: self.stderr() };
             }
-            assert!(Instant::now() < deadline, "`{}` has not ended in {limit:?}\nstdout: {}\nstderr: {}", self.shown, self.stdout(), self.stderr());
+            assert!(
+                Instant::now() < deadline,
+                "`{}` has not ended in {limit:?}\nstdout: {}\nstderr: {}",
+                self.shown,
+                self.stdout(),
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -111,7 +111,9 @@ impl Engine {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("`{}` ended with {status}\n{}", shown(&command), self.log());
             }
-            http::request(&self.socket(), "GET", "/_ping", &[], b"").is_ok_and(|answer| answer.status == 200).then_some(())
+            http::request(&self.socket(), "GET", "/_ping", &[], b"")
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(())
         });
         *daemon = Some(child);
     }
@@ -201,7 +203,14 @@ impl Engine {
     #[track_caller]
     pub fn ok(&self, words: &[&str]) -> String {
         let output = self.berth(words);
-        assert!(output.code == 0, "`berth {}` ended with {}\n{}{}", words.join(" "), output.code, output.stdout, output.stderr);
+        assert!(
+            output.code == 0,
+            "`berth {}` ended with {}\n{}{}",
+            words.join(" "),
+            output.code,
+            output.stdout,
+            output.stderr
+        );
         output.stdout
     }
 
@@ -228,7 +237,14 @@ impl Engine {
     #[track_caller]
     pub fn docker_ok(&self, words: &[&str]) -> String {
         let output = self.docker(words);
-        assert!(output.code == 0, "`docker {}` ended with {}\n{}{}", words.join(" "), output.code, output.stdout, output.stderr);
+        assert!(
+            output.code == 0,
+            "`docker {}` ended with {}\n{}{}",
+            words.join(" "),
+            output.code,
+            output.stdout,
+            output.stderr
+        );
         output.stdout
     }
 
@@ -251,7 +267,8 @@ impl Engine {
     #[track_caller]
     pub fn http_as(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> http::Answer {
         let headers: &[(&str, &str)] = if body.is_empty() { &[] } else { &[("Content-Type", content_type)] };
-        http::request(&self.socket(), method, path, headers, body).unwrap_or_else(|err| panic!("{method} {path}: {err}\n{}", self.log()))
+        http::request(&self.socket(), method, path, headers, body)
+            .unwrap_or_else(|err| panic!("{method} {path}: {err}\n{}", self.log()))
     }
 
     /// A GET that must succeed, its body read as JSON.
@@ -271,7 +288,8 @@ impl Engine {
     /// Loads `busybox:latest`, see [`crate::busybox::archive`].
     #[track_caller]
     pub fn load_busybox(&self) {
-        let archive = crate::busybox::archive(&target_dir()).unwrap_or_else(|err| panic!("an archive of busybox: {err}"));
+        let archive =
+            crate::busybox::archive(&target_dir()).unwrap_or_else(|err| panic!("an archive of busybox: {err}"));
         self.ok(&["load", "-i", &archive.display().to_string()]);
     }
 

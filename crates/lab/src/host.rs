@@ -48,7 +48,15 @@ impl Host {
     pub fn ok(&self, words: &[&str]) -> String {
         let mut command = self.command(words);
         let output = run(&mut command, &[], COMMAND);
-        assert!(output.code == 0, "{}: `{}` ended with {}\n{}{}", self.name, shown(&command), output.code, output.stdout, output.stderr);
+        assert!(
+            output.code == 0,
+            "{}: `{}` ended with {}\n{}{}",
+            self.name,
+            shown(&command),
+            output.code,
+            output.stdout,
+            output.stderr
+        );
         output.stdout
     }
 

@@ -69,7 +69,8 @@ fn answer(mut reader: impl BufRead, method: &str) -> io::Result<Answer> {
     if answer.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         loop {
             let size = line(&mut reader)?;
-            let count = u64::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16).map_err(|_| bad("size of a chunk", &size))?;
+            let count = u64::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16)
+                .map_err(|_| bad("size of a chunk", &size))?;
             exactly(&mut reader, count, &mut answer.body)?;
             line(&mut reader)?;
             if count == 0 {
@@ -114,7 +115,9 @@ mod tests {
     fn answers_of_all_three_lengths() {
         let sized = parsed("HTTP/1.1 201 Created\r\nContent-Length: 2\r\nApi-Version: 1.50\r\n\r\nokrest").unwrap();
         assert_eq!((sized.status, sized.body.as_slice(), sized.header("api-version")), (201, &b"ok"[..], Some("1.50")));
-        let chunked = parsed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n").unwrap();
+        let chunked =
+            parsed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n")
+                .unwrap();
         assert_eq!(chunked.body, b"abc0123456789");
         assert_eq!(parsed("HTTP/1.0 200 OK\r\n\r\nto the end").unwrap().body, b"to the end");
         assert_eq!(parsed("HTTP/1.1 204 No Content\r\n\r\n").unwrap().body, b"");
@@ -122,7 +125,10 @@ mod tests {
 
     #[test]
     fn a_short_or_strange_answer_is_an_error() {
-        assert_eq!(parsed("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            parsed("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort").unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
         assert_eq!(parsed("SSH-2.0-x\r\n\r\n").unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(parsed("").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }

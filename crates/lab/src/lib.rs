@@ -22,30 +22,30 @@
 
 /// Runs the calling test again, alone in fresh namespaces.
 mod alone;
-/// The lab itself: its hosts and the segments that join them.
-mod topology;
-/// A network namespace as a place from which to ask and to answer.
-mod host;
-/// One question over the network, and what came back.
-pub mod probe;
-/// Something that answers, and remembers who asked.
-mod server;
-/// Commands and what they said.
-mod command;
-/// A `berth daemon` with directories of its own, and the clients that talk to it.
-mod engine;
-/// Just enough HTTP/1.1 over a unix socket to look at the engine's answers unadorned.
-pub mod http;
-/// A text of all that an engine could leave behind.
-pub mod residue;
 /// `busybox:latest` as an archive of `docker save`, made from Debian's static busybox.
 pub mod busybox;
 /// Control groups on version 1, 2 and hybrid hosts.
 pub mod cgroups;
+/// Commands and what they said.
+mod command;
+/// A `berth daemon` with directories of its own, and the clients that talk to it.
+mod engine;
+/// A network namespace as a place from which to ask and to answer.
+mod host;
+/// Just enough HTTP/1.1 over a unix socket to look at the engine's answers unadorned.
+pub mod http;
 /// Making and entering namespaces.
 pub mod namespaces;
+/// One question over the network, and what came back.
+pub mod probe;
+/// A text of all that an engine could leave behind.
+pub mod residue;
+/// Something that answers, and remembers who asked.
+mod server;
 /// A process in throw-away namespaces, with its directory and its cgroups, and their removal.
 pub mod throwaway;
+/// The lab itself: its hosts and the segments that join them.
+mod topology;
 
 pub use alone::{alone, alone_for};
 pub use command::{Output, Running, run};

@@ -39,8 +39,12 @@ fn advice(err: &io::Error) -> String {
     let root = rustix::process::geteuid().is_root();
     let way_out = match err.raw_os_error() {
         Some(libc::ENOSPC) => "a limit of namespaces is reached: raise sysctl user.max_net_namespaces and its sisters",
-        Some(libc::EINVAL | libc::ENOSYS) => "this kernel lacks a kind of namespace: it needs CONFIG_NET_NS, CONFIG_PID_NS, CONFIG_USER_NS",
-        _ if root => "root here lacks CAP_SYS_ADMIN or a filter forbids unshare: inside a container, start it with --privileged",
+        Some(libc::EINVAL | libc::ENOSYS) => {
+            "this kernel lacks a kind of namespace: it needs CONFIG_NET_NS, CONFIG_PID_NS, CONFIG_USER_NS"
+        }
+        _ if root => {
+            "root here lacks CAP_SYS_ADMIN or a filter forbids unshare: inside a container, start it with --privileged"
+        }
         _ => {
             "run as root, or let ordinary users make namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), \
              kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
@@ -195,12 +199,17 @@ fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
 pub fn furnish(dir: &Path) -> io::Result<()> {
     use rustix::mount::{MountFlags, mount, move_mount, open_tree};
     let none = MountFlags::empty();
-    let told = |what: &'static str| move |err: rustix::io::Errno| io::Error::new(io::Error::from(err).kind(), format!("mount {what}: {err}"));
-    mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None).map_err(told("proc"))?;
+    let told = |what: &'static str| {
+        move |err: rustix::io::Errno| io::Error::new(io::Error::from(err).kind(), format!("mount {what}: {err}"))
+    };
+    mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
+        .map_err(told("proc"))?;
     let tree = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let cgroups = open_tree(rustix::fs::CWD, "/sys/fs/cgroup", tree).map_err(told("of the cgroups' copy"))?;
-    mount("sysfs", "/sys", "sysfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None).map_err(told("sysfs"))?;
-    move_mount(cgroups, "", rustix::fs::CWD, "/sys/fs/cgroup", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(told("cgroups"))?;
+    mount("sysfs", "/sys", "sysfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
+        .map_err(told("sysfs"))?;
+    move_mount(cgroups, "", rustix::fs::CWD, "/sys/fs/cgroup", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(told("cgroups"))?;
     mount("run", "/run", "tmpfs", none, Some(c"mode=755")).map_err(told("/run"))?;
     mount("lab", dir, "tmpfs", none, Some(c"mode=755")).map_err(told("the lab's directory"))?;
     std::fs::create_dir("/run/netns")?;

@@ -24,15 +24,28 @@ pub fn listing(engine: &Engine) -> String {
     ] {
         lines.extend(asked(words).lines().map(|line| format!("{kind} {}", steady(line))));
     }
-    lines.extend(std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten().map(|link| format!("link {}", link.file_name().display())));
+    lines.extend(
+        std::fs::read_dir("/sys/class/net")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|link| format!("link {}", link.file_name().display())),
+    );
     // One line each would lose the order of the rules, which matters.
     let ruleset = asked(&["nft", "-s", "list", "ruleset"]);
     lines.extend(ruleset.lines().enumerate().map(|(nth, line)| format!("nft {nth:04} {line}")));
     lines.extend(mounts(engine).into_iter().map(|mount| format!("mount {mount}")));
     for root in cgroups::named(engine.cgroup()) {
-        lines.extend(cgroups::below(&root).into_iter().filter(|path| *path != root).map(|path| format!("cgroup {}", path.display())));
+        lines.extend(
+            cgroups::below(&root)
+                .into_iter()
+                .filter(|path| *path != root)
+                .map(|path| format!("cgroup {}", path.display())),
+        );
     }
-    for place in [engine.exec_root().join("containers"), engine.exec_root().join("netns"), engine.data_root().join("containers")] {
+    for place in
+        [engine.exec_root().join("containers"), engine.exec_root().join("netns"), engine.data_root().join("containers")]
+    {
         files(&place, &mut lines);
     }
     lines.extend(helpers().into_iter().map(|name| format!("process {name}")));
@@ -136,8 +149,14 @@ mod tests {
 
     #[test]
     fn lines_keep_what_stays() {
-        assert_eq!(steady(r"3: up0    inet 192.0.2.1/24 scope global up0\       valid_lft forever"), "up0 inet 192.0.2.1/24 scope global up0 valid_lft forever");
-        assert_eq!(steady("fe80::/64 dev up0 proto ra expires 1797sec pref medium linkdown "), "fe80::/64 dev up0 proto ra pref medium");
+        assert_eq!(
+            steady(r"3: up0    inet 192.0.2.1/24 scope global up0\       valid_lft forever"),
+            "up0 inet 192.0.2.1/24 scope global up0 valid_lft forever"
+        );
+        assert_eq!(
+            steady("fe80::/64 dev up0 proto ra expires 1797sec pref medium linkdown "),
+            "fe80::/64 dev up0 proto ra pref medium"
+        );
         assert_eq!(steady("0: from all lookup local"), "from all lookup local");
     }
 }

@@ -49,6 +49,11 @@ impl Throwaway {
         Ok(Throwaway { dir, cgroup: format!("/{name}") })
     }
 
+    /// The directory, as it is outside; a process inside sees an empty file system there.
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Runs `command` in fresh namespaces with its output gathered, and kills it with all that it started after `limit`.
     ///
     /// # Errors
@@ -146,7 +151,10 @@ fn orphans(place: &Path) -> Vec<String> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter(|name| {
-            let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).and_then(|(pid, _)| pid.parse::<u32>().ok());
+            let maker = name
+                .strip_prefix(PREFIX)
+                .and_then(|rest| rest.split_once('-'))
+                .and_then(|(pid, _)| pid.parse::<u32>().ok());
             maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
         })
         .collect()

@@ -39,7 +39,8 @@ impl Lab {
     /// # Errors
     /// When there is none, or when the kernel refuses a part of it.
     pub fn inside() -> io::Result<Lab> {
-        let (dir, cgroup) = throwaway::entered()?.ok_or_else(|| io::Error::other("this process was not started in a lab"))?;
+        let (dir, cgroup) =
+            throwaway::entered()?.ok_or_else(|| io::Error::other("this process was not started in a lab"))?;
         // Still the outer /proc.
         let outer_pid = std::fs::read_link("/proc/self")?.to_string_lossy().parse().map_err(io::Error::other)?;
         namespaces::furnish(&dir)?;
@@ -146,7 +147,8 @@ impl Lab {
         batch += &format!("link add {port} type veth peer name {interface} netns {}\n", far.display());
         batch += &format!("link set {port} master {segment} up\n");
         let switch = wiring.switch.get_or_insert_with(|| {
-            NetNs::create(&Path::new("/run/netns").join(SWITCH)).unwrap_or_else(|err| panic!("a namespace for the segments: {err}"))
+            NetNs::create(&Path::new("/run/netns").join(SWITCH))
+                .unwrap_or_else(|err| panic!("a namespace for the segments: {err}"))
         });
         ip(Some(switch), &batch);
     }
@@ -186,7 +188,9 @@ fn default_sysctls() -> io::Result<()> {
     // for writing the value that is there resets nothing.
     std::fs::write(v4.join("ip_forward"), "1")?;
     std::fs::write(v4.join("ip_forward"), "0")?;
-    for (name, value) in [("rp_filter", "0"), ("route_localnet", "0"), ("arp_ignore", "0"), ("proxy_arp", "0"), ("accept_local", "0")] {
+    for (name, value) in
+        [("rp_filter", "0"), ("route_localnet", "0"), ("arp_ignore", "0"), ("proxy_arp", "0"), ("accept_local", "0")]
+    {
         for scope in ["all", "default", "lo"] {
             std::fs::write(v4.join("conf").join(scope).join(name), value)?;
         }

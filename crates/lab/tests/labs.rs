@@ -33,10 +33,16 @@ fn probes_tell_answers_from_refusals_and_silence() {
         assert_eq!(lab.here().udp("192.0.2.2:53", "?").unwrap(), "datagram 192.0.2.1\n");
         assert_eq!(udp.peers().len(), 1);
         drop(tcp);
-        assert_eq!(lab.here().tcp(&format!("192.0.2.2:{port}")).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            lab.here().tcp(&format!("192.0.2.2:{port}")).unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused
+        );
         assert_eq!(lab.here().udp("192.0.2.2:54", "?").unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
         // Known to ARP and then silent.
-        friend.ok(&["nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; policy drop; }"]);
+        friend.ok(&[
+            "nft",
+            "add table inet wall; add chain inet wall in { type filter hook input priority 0; policy drop; }",
+        ]);
         assert_eq!(lab.here().tcp("192.0.2.2:80").unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     })
 }
@@ -76,7 +82,9 @@ fn commands_are_fed_and_heard_and_given_up() {
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (3, "out\n", "err\n"));
         let big = "x".repeat(300_000);
         assert_eq!(lab::run(&mut Command::new("cat"), big.as_bytes(), Duration::from_secs(10)).stdout, big);
-        let slow = std::panic::catch_unwind(|| lab::run(Command::new("sh").args(["-c", "echo begun; exec sleep 60"]), &[], Duration::from_millis(300)));
+        let slow = std::panic::catch_unwind(|| {
+            lab::run(Command::new("sh").args(["-c", "echo begun; exec sleep 60"]), &[], Duration::from_millis(300))
+        });
         let said = slow.unwrap_err().downcast::<String>().unwrap();
         assert!(said.contains("killed, it took over 300ms\nstdout: begun"), "{said}");
         let mut cat = host.spawn(&["cat"]);
@@ -98,7 +106,9 @@ fn a_lab_has_its_own_links_processes_and_places() {
         // An orphan is reaped, not left as a zombie.
         let orphan = lab.here().ok(&["sh", "-c", "sleep 0.05 >/dev/null 2>&1 & echo $!"]);
         let gone = format!("/proc/{}", orphan.trim());
-        lab::wait_for("the orphan's end", Duration::from_secs(5), || (!std::path::Path::new(&gone).exists()).then_some(()));
+        lab::wait_for("the orphan's end", Duration::from_secs(5), || {
+            (!std::path::Path::new(&gone).exists()).then_some(())
+        });
     })
 }
 
@@ -126,7 +136,8 @@ fn a_failing_lab_fails_its_test_and_leaves_nothing() {
     assert!(!mounts.contains(dir), "{mounts}");
     assert!(!commands().contains(daemon), "`{daemon}` still runs");
     // Others may come and go on the machine; what the test made has names of its own.
-    let new: Vec<String> = names("/sys/class/net").difference(&links).filter(|name| name.starts_with("leak")).cloned().collect();
+    let new: Vec<String> =
+        names("/sys/class/net").difference(&links).filter(|name| name.starts_with("leak")).cloned().collect();
     assert_eq!(new, Vec::<String>::new());
 }
 
@@ -155,24 +166,32 @@ fn a_lab_in_a_lab_is_refused() {
 
 #[test]
 fn without_namespaces_a_lab_fails_in_one_line_or_is_counted_as_skipped() {
-    lab::alone(|lab| {
-        // No namespace more for anybody below this user namespace's limit.
-        std::fs::write("/proc/sys/user/max_net_namespaces", "0").unwrap();
-        let _restored = Restored("/proc/sys/user/max_net_namespaces", "96365");
-        let why = lab::namespaces::available().unwrap_err();
-        assert!(why.contains("user.max_net_namespaces") && why.lines().count() == 1, "{why}");
-        let count = lab.dir().join("skipped");
-        let count = count.to_str().unwrap();
-        let mut failing = Command::new(std::env::current_exe().unwrap());
-        failing.args(["two_hosts_ping_each_other", "--exact", "--nocapture"]).env_remove("BERTH_LAB_TEST").env("BERTH_LAB_SKIPPED", count);
-        let failed = lab::run(failing.env_remove("BERTH_SKIP_LABS"), &[], Duration::from_secs(20));
-        assert_eq!(failed.code, 101, "{failed:?}");
-        assert!(failed.stderr.contains("no namespaces can be made here"), "{failed:?}");
-        let skipped = lab::run(failing.env("BERTH_SKIP_LABS", "1"), &[], Duration::from_secs(20));
-        assert_eq!(skipped.code, 0, "{skipped:?}");
-        assert!(skipped.stdout.contains("skipped: no namespaces can be made here"), "{skipped:?}");
-        assert_eq!(std::fs::read_to_string(count).unwrap(), "two_hosts_ping_each_other\n");
-    })
+    // A user namespace in which the limit of network namespaces is none.
+    let dir = lab::throwaway::Throwaway::new().unwrap();
+    let count = dir.path().join("skipped");
+    let inside = |env: &[(&str, &str)]| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "sh",
+            "-c",
+            "echo 0 > /proc/sys/user/max_net_namespaces && exec \"$@\"",
+            "sh",
+        ]);
+        command.arg(std::env::current_exe().unwrap()).args(["two_hosts_ping_each_other", "--exact", "--nocapture"]);
+        command.env_remove("BERTH_SKIP_LABS").env("BERTH_LAB_SKIPPED", &count).envs(env.iter().copied());
+        lab::run(&mut command, &[], Duration::from_secs(20))
+    };
+    let failed = inside(&[]);
+    assert_eq!(failed.code, 101, "{failed:?}");
+    assert!(failed.stderr.contains("no namespaces can be made here"), "{failed:?}");
+    assert!(failed.stderr.contains("user.max_net_namespaces"), "{failed:?}");
+    assert!(!count.exists(), "a failure is not counted as skipped");
+    let skipped = inside(&[("BERTH_SKIP_LABS", "1")]);
+    assert_eq!(skipped.code, 0, "{skipped:?}");
+    assert!(skipped.stdout.contains("skipped: no namespaces can be made here"), "{skipped:?}");
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "two_hosts_ping_each_other\n");
 }
 
 /// Labs that end badly, on purpose.
@@ -184,20 +203,23 @@ mod misbehaving {
     #[ignore = "fails on purpose; another test runs it"]
     fn leaves_all_it_can() {
         lab::alone(|lab| {
-            println!("cgroup {}\ndir {}", lab.cgroup(), lab.dir().display());
+            println!("\ncgroup {}\ndir {}", lab.cgroup(), lab.dir().display());
             let argument = format!("9{}", lab.outer_pid());
             println!("daemon sleep {argument}");
             lab.uplink("192.0.2.1/24");
-            lab.here().ok(&["ip", "link", "add", "leak0", "type", "dummy"]);
-            lab.host("leak", "192.0.2.9/24").ok(&["ip", "link", "add", "leak1", "type", "dummy"]);
+            lab.here().ok(&["ip", "link", "add", "leak0", "type", "bridge"]);
+            lab.host("leak", "192.0.2.9/24").ok(&["ip", "link", "add", "leak1", "type", "bridge"]);
             let daemon = lab.here().ok(&["sh", "-c", &format!("setsid sleep {argument} >/dev/null 2>&1 & echo $!")]);
-            for root in lab::cgroups::hierarchies() {
-                let deep = root.join(lab.cgroup().trim_start_matches('/')).join("deep/er");
-                std::fs::create_dir_all(&deep).unwrap();
-                // A cpuset takes nobody before it has processors; the others do.
-                let _ = std::fs::write(deep.join("cgroup.procs"), daemon.trim());
+            // An ordinary user, who is mapped here, owns no cgroup.
+            if std::fs::read_to_string("/proc/self/uid_map").unwrap().split_whitespace().nth(1) == Some("0") {
+                for root in lab::cgroups::hierarchies() {
+                    let deep = root.join(lab.cgroup().trim_start_matches('/')).join("deep/er");
+                    std::fs::create_dir_all(&deep).unwrap();
+                    // A cpuset takes nobody before it has processors; the others do.
+                    let _ = std::fs::write(deep.join("cgroup.procs"), daemon.trim());
+                }
+                assert!(!lab::cgroups::named(lab.cgroup()).is_empty());
             }
-            assert!(!lab::cgroups::named(lab.cgroup()).is_empty());
             let deep = lab.dir().join("deep");
             std::fs::create_dir(&deep).unwrap();
             lab.here().ok(&["mount", "-t", "tmpfs", "leak", deep.to_str().unwrap()]);
@@ -222,15 +244,6 @@ mod misbehaving {
 
     fn helper() {
         lab::alone(|_| ());
-    }
-}
-
-/// Puts a file's text back.
-struct Restored(&'static str, &'static str);
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        let _ = std::fs::write(self.0, self.1);
     }
 }
 
