@@ -30,6 +30,8 @@ pub mod cgroups;
 mod command;
 /// A `berth daemon` with directories of its own, and the clients that talk to it.
 mod engine;
+/// The least that a container's network can cost: its messages to the kernel made by hand.
+pub mod floor;
 /// A network namespace as a place from which to ask and to answer.
 mod host;
 /// Just enough HTTP/1.1 over a unix socket to look at the engine's answers unadorned.

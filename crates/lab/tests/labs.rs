@@ -259,3 +259,40 @@ fn commands() -> String {
 fn names(dir: &str) -> BTreeSet<String> {
     std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
+
+#[test]
+fn the_floor_program_starts_its_containers() {
+    lab::alone(|lab| {
+        lab.here().ok(&["ip", "link", "add", "br0", "up", "type", "bridge"]);
+        for words in [&["none"][..], &["host"], &["bridge", "br0"]] {
+            let output = lab::run(Command::new(env!("CARGO_BIN_EXE_floor")).args(words), &[], Duration::from_secs(20));
+            assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{words:?}");
+        }
+        let missing = lab::run(
+            Command::new(env!("CARGO_BIN_EXE_floor")).args(["bridge", "nosuch"]),
+            &[],
+            Duration::from_secs(20),
+        );
+        assert_eq!(missing.code, 1);
+        let times = lab::floor::network("br0", 5).unwrap();
+        assert!(times.len() == 5 && times.iter().all(|time| *time < Duration::from_secs(5)), "{times:?}");
+        println!("{times:?}");
+    })
+}
+
+#[test]
+fn the_floor_makes_a_network_that_carries_packets() {
+    lab::alone(|lab| {
+        lab.here().ok(&["ip", "link", "add", "br0", "up", "type", "bridge"]);
+        lab.here().ok(&["ip", "addr", "add", "10.255.0.1/24", "dev", "br0"]);
+        let inner = lab.host("inner", "");
+        inner.ok(&["ip", "link", "del", "eth0"]);
+        let pin = std::fs::File::open("/run/netns/inner").unwrap();
+        let far = lab::floor::Far::Fd(std::os::fd::AsRawFd::as_raw_fd(&pin));
+        let bridge = lab::floor::index("br0").unwrap();
+        lab::floor::Route::open().unwrap().add_veth("flo", Some(bridge), far).unwrap();
+        inner.enter(|| lab::floor::Route::open().unwrap().configure(Some(lab::floor::addresses())).unwrap());
+        assert!(lab.here().ping("10.255.0.2"));
+        assert!(inner.ok(&["ip", "route"]).contains("default via 10.255.0.1 dev eth0"));
+    })
+}
