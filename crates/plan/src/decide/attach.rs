@@ -1,0 +1,212 @@
+//! A sandbox's place on a network: addresses, Ethernet address, interface names, ports.
+
+use super::Facts;
+use super::network::DEFAULT_BRIDGE;
+use super::refusal::{Refusal, SettingsProblem};
+use crate::ids::{EndpointId, IfName, Mac, NetworkId, SandboxId};
+use crate::ipam::{Asker, Block};
+use crate::ports::{self, PortWish};
+use crate::world::{Change, Endpoint, Fact, Network, PortBinding, Rest, Sandbox, Subnet, World};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An endpoint as it is wished for.
+#[derive(Clone, Debug)]
+pub struct AttachWish {
+    /// Its id.
+    pub id: EndpointId,
+    /// The network.
+    pub network: NetworkId,
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// The container, for people.
+    pub container_name: String,
+    /// `--ip`
+    pub ip4: Option<Ipv4Addr>,
+    /// `--ip6`
+    pub ip6: Option<Ipv6Addr>,
+    /// `--mac-address`
+    pub mac: Option<Mac>,
+    /// What the container had before: kept where it is free.
+    pub previous: Previous,
+    /// `-p`; a network without a way out publishes nothing.
+    pub ports: Vec<PortWish>,
+}
+
+impl AttachWish {
+    /// An endpoint without wishes.
+    pub fn new(id: EndpointId, network: NetworkId, sandbox: SandboxId, container_name: impl Into<String>) -> Self {
+        let (ip4, ip6, mac) = (None, None, None);
+        let container_name = container_name.into();
+        AttachWish { id, network, sandbox, container_name, ip4, ip6, mac, previous: Previous::default(), ports: vec![] }
+    }
+}
+
+/// What a container had on a network before it was stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Previous {
+    /// IPv4.
+    pub addr4: Option<Ipv4Addr>,
+    /// IPv6.
+    pub addr6: Option<Ipv6Addr>,
+    /// The Ethernet address.
+    pub mac: Option<Mac>,
+    /// Published ports: where no host port is asked for, the same one is given again.
+    pub ports: Vec<PortBinding>,
+}
+
+impl From<&Endpoint> for Previous {
+    fn from(endpoint: &Endpoint) -> Previous {
+        let (addr4, addr6, mac) = (endpoint.addr4, endpoint.addr6, Some(endpoint.mac));
+        Previous { addr4, addr6, mac, ports: endpoint.ports.clone() }
+    }
+}
+
+/// Put a sandbox on a network.
+///
+/// # Errors
+/// Addresses and ports that are taken, outside or used up; a network or sandbox that is not there.
+pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change, Refusal> {
+    let network =
+        world.networks.get(&wish.network).ok_or_else(|| Refusal::NoNetwork(wish.network.as_str().to_owned()))?;
+    let sandbox = world.sandboxes.get(&wish.sandbox).ok_or_else(|| Refusal::NoSandbox(wish.sandbox.clone()))?;
+    let own: Vec<&Endpoint> = world.endpoints_of(&wish.sandbox).collect();
+    if own.iter().any(|e| e.network == wish.network) || world.endpoints.contains_key(&wish.id) {
+        let (name, network) = (wish.container_name.clone(), network.name.clone());
+        return Err(Refusal::AlreadyAttached { name, network });
+    }
+    settings(network, wish)?;
+    let place = Place::new(world, facts, network, sandbox);
+    let addr4 = network.v4.as_ref().map(|v4| place.addr(v4, wish.ip4, wish.previous.addr4, "IPv4")).transpose()?;
+    let addr6 = network.v6.as_ref().map(|v6| place.addr(v6, wish.ip6, wish.previous.addr6, "IPv6")).transpose()?;
+    let mac = place.mac(wish, addr4)?;
+    let claim = ports::Claim {
+        endpoint: &wish.id,
+        sandbox: &wish.sandbox,
+        container_name: &wish.container_name,
+        network: &network.name,
+        v4: addr4.is_some(),
+        v6: addr6.is_some(),
+    };
+    let ports = if network.internal {
+        Vec::new()
+    } else {
+        ports::resolve(world, facts, &claim, &wish.ports, &wish.previous.ports)?
+    };
+    let taken_inside: BTreeSet<&IfName> = own.iter().map(|e| &e.inner).collect();
+    let inner = (0..=u16::MAX).map(IfName::inner).find(|name| !taken_inside.contains(name));
+    let endpoint = Endpoint {
+        id: wish.id.clone(),
+        network: wish.network.clone(),
+        sandbox: wish.sandbox.clone(),
+        container_name: wish.container_name.clone(),
+        // A sandbox with 65,536 networks would have found the bridges' limits long before.
+        inner: inner.unwrap_or_else(|| IfName::inner(u16::MAX)),
+        host: host_end(world, facts, &wish.id),
+        mac,
+        addr4,
+        addr6,
+        gateway: !network.internal && !own.iter().any(|e| e.gateway),
+        ports,
+    };
+    Ok(vec![Fact::Endpoint(endpoint)])
+}
+
+fn settings(network: &Network, wish: &AttachWish) -> Result<(), Refusal> {
+    let mut problems = Vec::new();
+    if network.name == DEFAULT_BRIDGE && (wish.ip4.is_some() || wish.ip6.is_some()) {
+        problems.push(SettingsProblem::DefaultBridge);
+    }
+    if let Some(addr) = wish.ip4
+        && !network.v4.as_ref().is_some_and(|v4| v4.net.contains(&addr))
+    {
+        problems.push(SettingsProblem::Outside(addr.into()));
+    }
+    if let Some(addr) = wish.ip6
+        && !network.v6.as_ref().is_some_and(|v6| v6.net.contains(&addr))
+    {
+        problems.push(SettingsProblem::Outside(addr.into()));
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::EndpointSettings { network: network.name.clone(), problems })
+    }
+}
+
+/// The network as an endpoint finds it.
+struct Place<'a> {
+    network: &'a Network,
+    others: Vec<&'a Endpoint>,
+    resting: Option<&'a BTreeMap<IpAddr, Rest>>,
+    asker: Asker<'a>,
+}
+
+impl<'a> Place<'a> {
+    fn new(world: &'a World, facts: &Facts, network: &'a Network, sandbox: &'a Sandbox) -> Place<'a> {
+        let others = world.endpoints.values().filter(|e| e.network == network.id).collect();
+        let asker = Asker { container: &sandbox.container, now: facts.now };
+        Place { network, others, resting: world.resting.get(&network.id), asker }
+    }
+
+    fn addr<N: Block>(
+        &self,
+        subnet: &Subnet<N, N::Addr>,
+        wish: Option<N::Addr>,
+        previous: Option<N::Addr>,
+        family: &'static str,
+    ) -> Result<N::Addr, Refusal> {
+        let holder = |addr: N::Addr| self.others.iter().find(|e| e.addrs().any(|have| have == addr.into()));
+        if let Some(addr) = wish {
+            let holder = match holder(addr) {
+                Some(other) => format!("belongs to `{}`", other.container_name),
+                None if subnet.assignable(addr) => return Ok(addr),
+                None => "is a gateway's, reserved, or the subnet's own".into(),
+            };
+            let network = self.network.name.clone();
+            return Err(Refusal::AddressTaken { addr: addr.into(), network, holder });
+        }
+        let nobody = BTreeMap::new();
+        let resting = self.resting.unwrap_or(&nobody);
+        if let Some(addr) = previous {
+            let of_another = |rest: &Rest| rest.at(self.asker.now) && &rest.container != self.asker.container;
+            let promised = resting.get(&addr.into()).is_some_and(of_another);
+            if subnet.range.holds(addr) && subnet.assignable(addr) && holder(addr).is_none() && !promised {
+                return Ok(addr);
+            }
+        }
+        let taken: BTreeSet<IpAddr> = self.others.iter().flat_map(|e| e.addrs()).collect();
+        let free = subnet.next_free(&|addr| taken.contains(&addr.into()), resting, self.asker);
+        let (network, id) = (&self.network.name, &self.network.id);
+        free.ok_or_else(|| Refusal::NoAddress { family, network: network.clone(), id: id.clone() })
+    }
+
+    fn mac(&self, wish: &AttachWish, addr4: Option<Ipv4Addr>) -> Result<Mac, Refusal> {
+        let holder = |mac: Mac| {
+            let bridge = (self.network.mac == mac).then_some(self.network.bridge.as_str());
+            bridge.or_else(|| self.others.iter().find(|e| e.mac == mac).map(|e| e.container_name.as_str()))
+        };
+        if let Some(mac) = wish.mac {
+            return match holder(mac) {
+                None => Ok(mac),
+                Some(other) => {
+                    let (network, holder) = (self.network.name.clone(), other.to_owned());
+                    Err(Refusal::MacTaken { mac, network, holder })
+                }
+            };
+        }
+        let of_id = || Mac::of_id(wish.id.as_str());
+        let usual = addr4.map_or_else(of_id, Mac::of_addr4);
+        // Ids are random: two that agree in 32 bits and meet on one network would still both work apart from here.
+        Ok(wish.previous.mac.into_iter().chain([usual]).find(|mac| holder(*mac).is_none()).unwrap_or_else(of_id))
+    }
+}
+
+/// `veth` and seven digits of the id; where another endpoint or interface has that name, the next seven.
+fn host_end(world: &World, facts: &Facts, id: &EndpointId) -> IfName {
+    let taken = |name: &IfName| facts.links.contains(name) || world.endpoints.values().any(|e| &e.host == name);
+    let first = IfName::host_end(id);
+    let digits = id.as_str();
+    let shifted = (1..digits.len() - 7).filter_map(|at| format!("veth{}", &digits[at..at + 7]).parse().ok());
+    [first.clone()].into_iter().chain(shifted).find(|name| !taken(name)).unwrap_or(first)
+}

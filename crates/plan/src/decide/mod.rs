@@ -1,0 +1,126 @@
+//! Every choice: a request and what is known of the host, and the change of the facts that grants it, or a refusal.
+//!
+//! Addresses, Ethernet addresses, names and ports are chosen here and nowhere else, before the first system call.
+
+use crate::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
+use crate::ipam::Pool;
+use crate::world::{Change, Endpoint, Fact, Proto, Sandbox, World};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+mod attach;
+mod network;
+mod refusal;
+mod typed;
+
+pub use attach::{AttachWish, Previous, attach};
+pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, network};
+pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
+pub use typed::{bip, endpoint_addresses, mac};
+
+/// What a choice must know about the host; read anew for each request.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// On-link routes of others: no subnet is chosen over them.
+    pub routes: Vec<IpNet>,
+    /// Addresses of the host's own interfaces, with their prefixes.
+    pub addrs: Vec<IpNet>,
+    /// Interfaces of the host that are not ours.
+    pub links: BTreeSet<IfName>,
+    /// The resolvers that the host uses: no subnet is chosen over them.
+    pub resolvers: Vec<IpAddr>,
+    /// Seconds of the caller's clock; the same clock as in `Fact::NoEndpoint`.
+    pub now: u64,
+    /// The kernel has IPv6.
+    pub has_ipv6: bool,
+    /// First and last port that are given out where none is named (`net.ipv4.ip_local_port_range`).
+    pub ephemeral: (u16, u16),
+    /// Ports that programs of the host hold, and those it reserves (`net.ipv4.ip_local_reserved_ports`).
+    pub busy: BTreeSet<(Proto, u16)>,
+    /// From which subnets are cut where none is named (`--default-address-pool`).
+    pub pools: Vec<Pool>,
+    /// 40 bits that are this host's own, for its unique local IPv6 block (RFC 4193).
+    pub global_id: [u8; 5],
+}
+
+impl Default for Facts {
+    /// A host with nothing on it, Docker's pools, and the port range that Docker falls back to.
+    fn default() -> Self {
+        Facts {
+            routes: Vec::new(),
+            addrs: Vec::new(),
+            links: BTreeSet::new(),
+            resolvers: Vec::new(),
+            now: 0,
+            has_ipv6: true,
+            ephemeral: (49153, 65535),
+            busy: BTreeSet::new(),
+            pools: crate::ipam::default_pools(),
+            global_id: [0; 5],
+        }
+    }
+}
+
+/// Remove a network that nobody is on.
+///
+/// # Errors
+/// `NoNetwork`; `ActiveEndpoints`.
+pub fn remove_network(world: &World, id: &NetworkId) -> Result<Change, Refusal> {
+    let network = world.networks.get(id).ok_or_else(|| Refusal::NoNetwork(id.to_string()))?;
+    let on_it = world.endpoints.values().filter(|e| &e.network == id);
+    let named = on_it.map(|e| format!("name:{:?} id:\"{}\"", e.container_name, e.id.short()));
+    let endpoints = named.collect::<Vec<_>>().join(", ");
+    if endpoints.is_empty() {
+        Ok(vec![Fact::NoNetwork(id.clone())])
+    } else {
+        Err(Refusal::ActiveEndpoints { network: network.name.clone(), endpoints })
+    }
+}
+
+/// A sandbox for a container.
+///
+/// # Errors
+/// `SandboxExists`.
+pub fn sandbox(world: &World, id: SandboxId, container: ContainerId) -> Result<Change, Refusal> {
+    if world.sandboxes.contains_key(&id) {
+        return Err(Refusal::SandboxExists(id));
+    }
+    Ok(vec![Fact::Sandbox(Sandbox { id, container })])
+}
+
+/// Take a sandbox off a network. If its default route went that way, another endpoint gets it.
+///
+/// # Errors
+/// `NoEndpoint`.
+pub fn detach(world: &World, id: &EndpointId, now: u64) -> Result<Change, Refusal> {
+    let gone = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
+    let mut change = vec![Fact::NoEndpoint(id.clone(), now)];
+    let leads_out = |e: &&Endpoint| &e.id != id && world.networks.get(&e.network).is_some_and(|n| !n.internal);
+    if gone.gateway
+        && let Some(heir) = world.endpoints_of(&gone.sandbox).find(leads_out)
+    {
+        change.push(Fact::Endpoint(Endpoint { gateway: true, ..heir.clone() }));
+    }
+    Ok(change)
+}
+
+/// Remove a sandbox and all of its endpoints.
+///
+/// # Errors
+/// `NoSandbox`.
+pub fn close(world: &World, id: &SandboxId, now: u64) -> Result<Change, Refusal> {
+    if !world.sandboxes.contains_key(id) {
+        return Err(Refusal::NoSandbox(id.clone()));
+    }
+    // Endpoints first: their addresses rest in the name of the sandbox's container.
+    let endpoints = world.endpoints_of(id).map(|e| Fact::NoEndpoint(e.id.clone(), now));
+    Ok(endpoints.chain([Fact::NoSandbox(id.clone())]).collect())
+}
+
+/// The addresses that have rested enough.
+pub fn wake(world: &World, now: u64) -> Change {
+    let resting = world.resting.iter().flat_map(|(network, resting)| resting.iter().map(move |rest| (network, rest)));
+    let awake = resting.filter(|(_, (_, rest))| !rest.at(now));
+    awake.map(|(network, (addr, _))| Fact::Rested(network.clone(), *addr)).collect()
+}

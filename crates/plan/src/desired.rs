@@ -1,0 +1,90 @@
+//! What the kernel's network should look like if the facts are true.
+
+use crate::firewall;
+use crate::ids::IfName;
+use crate::ipam::Block;
+use crate::netstate::{IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
+use crate::nft::{Owner, TableName};
+use crate::world::{Endpoint, Network, Subnet, World};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The network that these facts ask for.
+///
+/// An endpoint whose network or sandbox is not among the facts asks for nothing (`check` finds it).
+pub fn desired(world: &World) -> NetState {
+    let mut state = NetState::default();
+    for id in world.sandboxes.keys() {
+        let mut space = Space::default();
+        let lo = Link::down(LinkKind::Loopback, crate::step::LOOPBACK_MTU, Owner::Sandbox(id.short()));
+        space.links.insert(IfName::loopback(), Link { up: true, ..lo });
+        state.spaces.insert(Ns::Of(id.clone()), space);
+    }
+    let mut host = Space::default();
+    for network in world.networks.values() {
+        host.links.insert(network.bridge.clone(), bridge(network));
+        host.forwarding.extend(network.v4.as_ref().map(|_| IpFamily::V4));
+        host.forwarding.extend(network.v6.as_ref().map(|_| IpFamily::V6));
+    }
+    if !world.networks.is_empty() {
+        host.tables.insert(TableName::inet(), firewall::table(world));
+    }
+    for endpoint in world.endpoints.values() {
+        let Some(network) = world.networks.get(&endpoint.network) else { continue };
+        let inside = Ns::Of(endpoint.sandbox.clone());
+        let Some(space) = state.spaces.get_mut(&inside) else { continue };
+        host.links.insert(endpoint.host.clone(), host_end(network, endpoint, inside));
+        space.links.insert(endpoint.inner.clone(), inner_end(network, endpoint));
+        space.routes.extend(default_routes(network, endpoint));
+    }
+    state.spaces.insert(Ns::Host, host);
+    state
+}
+
+fn bridge(network: &Network) -> Link {
+    let kind = if network.foreign_bridge { LinkKind::ForeignBridge } else { LinkKind::Bridge };
+    let four = network.v4.as_ref().map(|v4| on(v4, v4.gateway));
+    let six = network.v6.as_ref().map(|v6| on(v6, v6.gateway));
+    let owner = Owner::Network(network.id.short());
+    Link {
+        mac: Some(network.mac),
+        up: true,
+        addrs: four.into_iter().chain(six).flatten().collect(),
+        no_ipv6: network.v6.is_none(),
+        ..Link::down(kind, network.mtu, owner)
+    }
+}
+
+fn host_end(network: &Network, endpoint: &Endpoint, inside: Ns) -> Link {
+    let kind = LinkKind::Veth { peer: Some((inside, endpoint.inner.clone())) };
+    let owner = Owner::Endpoint(endpoint.id.short());
+    Link { up: true, master: Some(network.bridge.clone()), ..Link::down(kind, network.mtu, owner) }
+}
+
+fn inner_end(network: &Network, endpoint: &Endpoint) -> Link {
+    let kind = LinkKind::Veth { peer: Some((Ns::Host, endpoint.host.clone())) };
+    let four = network.v4.as_ref().zip(endpoint.addr4).and_then(|(v4, addr)| on(v4, addr));
+    let six = network.v6.as_ref().zip(endpoint.addr6).and_then(|(v6, addr)| on(v6, addr));
+    let owner = Owner::Endpoint(endpoint.id.short());
+    let addrs: BTreeSet<IpNet> = four.into_iter().chain(six).collect();
+    Link { mac: Some(endpoint.mac), up: true, addrs, no_ipv6: six.is_none(), ..Link::down(kind, network.mtu, owner) }
+}
+
+/// An address with the length of its subnet's prefix.
+fn on<N: Block>(subnet: &Subnet<N, N::Addr>, addr: N::Addr) -> Option<IpNet> {
+    IpNet::new(addr.into(), subnet.net.prefix()).ok()
+}
+
+fn default_routes(network: &Network, endpoint: &Endpoint) -> impl Iterator<Item = Route> + use<> {
+    let out = endpoint.gateway && !network.internal;
+    let four = network.v4.as_ref().filter(|_| out && endpoint.addr4.is_some());
+    let six = network.v6.as_ref().filter(|_| out && endpoint.addr6.is_some());
+    let dev = endpoint.inner.clone();
+    let route = move |to: IpNet, via: IpAddr| Route { to, via: Some(via), dev: dev.clone() };
+    let everywhere4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+    let everywhere6 = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
+    let four = four.map(|v4| route(everywhere4.into(), v4.default_gateway.unwrap_or(v4.gateway).into()));
+    let six = six.map(|v6| route(everywhere6.into(), v6.default_gateway.unwrap_or(v6.gateway).into()));
+    four.into_iter().chain(six)
+}

@@ -1,0 +1,238 @@
+//! The wished-for firewall: rules that never change, and sets and maps that follow the facts.
+//!
+//! The number of rules does not depend on the number of networks, endpoints or ports. Every chain's policy is accept:
+//! what is not about a bridge of ours passes untouched.
+
+use crate::ids::IfName;
+use crate::ipam::{Block, Number};
+use crate::nft::{
+    Base, Chain, ChainType, CtState, Data, DataType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type,
+    Value, Verdict, Why,
+};
+use crate::world::{Endpoint, Network, PortBinding, World};
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// `NF_IP_PRI_RAW` (linux/netfilter_ipv4.h): before connection tracking.
+const RAW: i32 = -300;
+/// `NF_IP_PRI_NAT_DST`
+const DSTNAT: i32 = -100;
+/// `NF_IP_PRI_FILTER`
+const FILTER: i32 = 0;
+/// `NF_IP_PRI_NAT_SRC`
+const SRCNAT: i32 = 100;
+/// `NFPROTO_IPV4`
+const IPV4: u8 = 2;
+/// `NFPROTO_IPV6`
+const IPV6: u8 = 10;
+
+/// The table for these facts.
+pub fn table(world: &World) -> Table {
+    let mut table = Table { sets: definitions(), chains: chains() };
+    let loopback = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
+    put(&mut table, "loopback4", vec![block(loopback)], None, why("the host's own 127.0.0.0/8"));
+    for network in world.networks.values() {
+        add_network(&mut table, network);
+    }
+    for endpoint in world.endpoints.values() {
+        for binding in &endpoint.ports {
+            publish(&mut table, endpoint, binding);
+        }
+    }
+    table
+}
+
+/// The rules and the empty sets.
+pub fn skeleton() -> Table {
+    table(&World::default())
+}
+
+fn why(text: &str) -> Why {
+    Why::new(text, Owner::Engine)
+}
+
+fn put(table: &mut Table, set: &str, key: Key, data: Option<Data>, why: Why) {
+    if let Some(set) = table.sets.get_mut(set) {
+        set.elements.insert(key, Element { data, why });
+    }
+}
+
+/// A block of addresses as a key: nftables knows no range of one.
+fn block<N: Block>(net: N) -> Value {
+    match (net.first().into(), net.last().into()) {
+        (IpAddr::V4(first), IpAddr::V4(last)) if first == last => Value::Addr4(first),
+        (IpAddr::V4(first), IpAddr::V4(last)) => Value::Range4(first, last),
+        (first, last) if first == last => Value::Addr6(std::net::Ipv6Addr::of(net.first().number())),
+        _ => Value::Range6(std::net::Ipv6Addr::of(net.first().number()), std::net::Ipv6Addr::of(net.last().number())),
+    }
+}
+
+fn definitions() -> BTreeMap<String, Set> {
+    use Type::{Addr4, Addr6, IfName, Port, Proto};
+    let set = |key: &[Type]| Set { key: key.to_vec(), data: None, interval: false, elements: BTreeMap::new() };
+    let blocks = |of: Type| Set { interval: true, ..set(&[of]) };
+    let map = |key: &[Type], data: &[Type]| Set { data: Some(DataType::Parts(data.to_vec())), ..set(key) };
+    let ranges = |key: &[Type], data: Type| Set { interval: true, ..map(key, &[data]) };
+    let named = [
+        ("bridges", set(&[IfName])),
+        ("internal", set(&[IfName])),
+        ("siblings", set(&[IfName, IfName])),
+        ("hairpin", set(&[IfName, IfName])),
+        ("loopback4", blocks(Addr4)),
+        ("masquerade4", blocks(Addr4)),
+        ("masquerade6", blocks(Addr6)),
+        ("published4", map(&[Proto, Port], &[Addr4, Port])),
+        ("published6", map(&[Proto, Port], &[Addr6, Port])),
+        ("published_at4", map(&[Addr4, Proto, Port], &[Addr4, Port])),
+        ("published_at6", map(&[Addr6, Proto, Port], &[Addr6, Port])),
+        ("ranges4", ranges(&[Proto, Port], Addr4)),
+        ("ranges6", ranges(&[Proto, Port], Addr6)),
+        ("ranges_at4", ranges(&[Addr4, Proto, Port], Addr4)),
+        ("ranges_at6", ranges(&[Addr6, Proto, Port], Addr6)),
+    ];
+    named.into_iter().map(|(name, set)| (name.to_owned(), set)).collect()
+}
+
+fn rule(text: &str, body: Vec<Expr>) -> Rule {
+    Rule { body, why: why(text) }
+}
+
+fn within(fields: &[Field], set: &str) -> Expr {
+    Expr::In { fields: fields.to_vec(), not: false, set: set.into() }
+}
+
+fn outside(field: Field, set: &str) -> Expr {
+    Expr::In { fields: vec![field], not: true, set: set.into() }
+}
+
+fn is(field: Field, value: Value) -> Expr {
+    Expr::Is { field, not: false, value }
+}
+
+fn chains() -> BTreeMap<String, Chain> {
+    let base = |kind, hook, priority| Some(Base { kind, hook, priority });
+    let named = [
+        ("early", base(ChainType::Filter, Hook::Prerouting, RAW), early()),
+        ("prerouting", base(ChainType::Nat, Hook::Prerouting, DSTNAT), to_published("packets from elsewhere")),
+        ("output", base(ChainType::Nat, Hook::Output, DSTNAT), to_published("packets of the host itself")),
+        ("published", None, published()),
+        ("forward", base(ChainType::Filter, Hook::Forward, FILTER), forward()),
+        ("postrouting", base(ChainType::Nat, Hook::Postrouting, SRCNAT), postrouting()),
+    ];
+    named.into_iter().map(|(name, base, rules)| (name.to_owned(), Chain { base, rules })).collect()
+}
+
+fn early() -> Vec<Rule> {
+    let lo = Expr::Is { field: Field::Iif, not: true, value: Value::IfName(IfName::loopback()) };
+    // Translation comes before the kernel's own check for such packets and would let them past it.
+    let body = vec![lo, within(&[Field::Daddr4], "loopback4"), Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    vec![rule("nobody outside reaches what is published on 127.0.0.1", body)]
+}
+
+fn to_published(text: &str) -> Vec<Rule> {
+    vec![rule(
+        &format!("{text} to an address of the host"),
+        vec![Expr::FibDaddrLocal, Expr::Verdict(Verdict::Jump("published".into()))],
+    )]
+}
+
+fn published() -> Vec<Rule> {
+    use Field::{Daddr4, Daddr6, Dport, L4Proto, NfProto};
+    let dnat = |v6, fields: &[Field], map: &str, port| {
+        let map = Expr::Dnat { v6, fields: fields.to_vec(), map: map.into(), port };
+        if fields.len() == 3 { vec![map] } else { vec![is(NfProto, Value::Proto(if v6 { IPV6 } else { IPV4 })), map] }
+    };
+    vec![
+        rule("ports of one address", dnat(false, &[Daddr4, L4Proto, Dport], "published_at4", true)),
+        rule("port ranges of one address", dnat(false, &[Daddr4, L4Proto, Dport], "ranges_at4", false)),
+        rule("ports of every address", dnat(false, &[L4Proto, Dport], "published4", true)),
+        rule("port ranges of every address", dnat(false, &[L4Proto, Dport], "ranges4", false)),
+        rule("ports of one address", dnat(true, &[Daddr6, L4Proto, Dport], "published_at6", true)),
+        rule("port ranges of one address", dnat(true, &[Daddr6, L4Proto, Dport], "ranges_at6", false)),
+        rule("ports of every address", dnat(true, &[L4Proto, Dport], "published6", true)),
+        rule("port ranges of every address", dnat(true, &[L4Proto, Dport], "ranges6", false)),
+    ]
+}
+
+fn forward() -> Vec<Rule> {
+    use Field::{Iif, Oif};
+    let accept = || Expr::Verdict(Verdict::Accept);
+    let drop = || [Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    let cut = |field| [vec![within(&[field], "internal")], drop().to_vec()].concat();
+    vec![
+        rule("answers, and what belongs to a flow", vec![Expr::Ct(CtState::EstablishedRelated), accept()]),
+        rule("containers of one network", vec![within(&[Iif, Oif], "siblings"), accept()]),
+        rule("no way out of an internal network", cut(Iif)),
+        rule("no way into an internal network", cut(Oif)),
+        rule("to a published port", vec![within(&[Oif], "bridges"), Expr::CtDnat { not: false }, accept()]),
+        rule("nothing else reaches a container", [vec![within(&[Oif], "bridges")], drop().to_vec()].concat()),
+        rule("containers reach other places", vec![within(&[Iif], "bridges"), accept()]),
+    ]
+}
+
+fn postrouting() -> Vec<Rule> {
+    use Field::{Iif, Oif, Saddr4, Saddr6};
+    let from = |field, set| vec![within(&[field], set), outside(Oif, "bridges"), Expr::Masquerade];
+    vec![
+        rule("containers leave with the host's address", from(Saddr4, "masquerade4")),
+        rule("containers leave with the host's address", from(Saddr6, "masquerade6")),
+        rule(
+            "a published port of the same network answers by way of the host",
+            vec![within(&[Iif, Oif], "hairpin"), Expr::CtDnat { not: false }, Expr::Masquerade],
+        ),
+        rule(
+            "the host reaches containers by way of its 127.0.0.1",
+            vec![within(&[Saddr4], "loopback4"), within(&[Oif], "bridges"), Expr::Masquerade],
+        ),
+    ]
+}
+
+fn add_network(table: &mut Table, network: &Network) {
+    let owner = Owner::Network(network.id.short());
+    let why = |text: &str| Why::new(format!("{}: {text}", network.name), owner);
+    let bridge = || Value::IfName(network.bridge.clone());
+    put(table, "bridges", vec![bridge()], None, why("its bridge"));
+    if network.icc {
+        put(table, "siblings", vec![bridge(), bridge()], None, why("its containers reach each other"));
+    }
+    if network.internal {
+        put(table, "internal", vec![bridge()], None, why("internal"));
+    } else {
+        put(table, "hairpin", vec![bridge(), bridge()], None, why("its published ports from inside"));
+    }
+    if network.masquerade {
+        if let Some(v4) = &network.v4 {
+            put(table, "masquerade4", vec![block(v4.net)], None, why(&format!("{} outwards", v4.net)));
+        }
+        if let Some(v6) = &network.v6 {
+            put(table, "masquerade6", vec![block(v6.net)], None, why(&format!("{} outwards", v6.net)));
+        }
+    }
+}
+
+fn publish(table: &mut Table, endpoint: &Endpoint, binding: &PortBinding) {
+    let why = Why::new(format!("{}: -p {binding}", endpoint.container_name), Owner::Endpoint(endpoint.id.short()));
+    let inner = match binding.host_ip {
+        IpAddr::V4(_) => endpoint.addr4.map(Value::Addr4),
+        IpAddr::V6(_) => endpoint.addr6.map(Value::Addr6),
+    };
+    let Some(inner) = inner else { return };
+    let (single, range, at) = match binding.host_ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => ("published4", "ranges4", None),
+        IpAddr::V4(ip) => ("published_at4", "ranges_at4", Some(Value::Addr4(ip))),
+        IpAddr::V6(ip) if ip.is_unspecified() => ("published6", "ranges6", None),
+        IpAddr::V6(ip) => ("published_at6", "ranges_at6", Some(Value::Addr6(ip))),
+    };
+    let key = |port| at.iter().cloned().chain([Value::Proto(binding.proto.number()), port]).collect::<Key>();
+    if binding.count > 1 && binding.host_port == binding.inner_port {
+        let ports = binding.host_ports();
+        let key = key(Value::PortRange(*ports.start(), *ports.end()));
+        return put(table, range, key, Some(Data::Parts(vec![inner])), why);
+    }
+    // A map's data cannot count along, so a range whose numbers differ inside is spelled out.
+    for (host, port) in binding.host_ports().zip(binding.inner_ports()) {
+        let data = Data::Parts(vec![inner.clone(), Value::Port(port)]);
+        put(table, single, key(Value::Port(host)), Some(data), why.clone());
+    }
+}

@@ -1,0 +1,280 @@
+//! Which ports of the host are published, and for whom.
+
+use crate::decide::{Facts, Refusal};
+use crate::ids::{EndpointId, SandboxId};
+use crate::world::{Endpoint, PortBinding, Proto, World};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A port as it is asked for (`-p`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortWish {
+    /// The transport protocol.
+    pub proto: Proto,
+    /// The host's address; `None` is every one, of both families.
+    pub host_ip: Option<IpAddr>,
+    /// First and last port of the host. `None`: any that is free. As many as inside, or more for one inside: then the
+    /// first that is free.
+    pub host_port: Option<(u16, u16)>,
+    /// The first port inside.
+    pub inner: u16,
+    /// How many; at least 1.
+    pub count: u16,
+}
+
+/// Who asks for ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The endpoint that gets them.
+    pub endpoint: &'a EndpointId,
+    /// Its sandbox: what its other endpoints publish is its own.
+    pub sandbox: &'a SandboxId,
+    /// For people.
+    pub container_name: &'a str,
+    /// For people.
+    pub network: &'a str,
+    /// It has an IPv4 address.
+    pub v4: bool,
+    /// It has an IPv6 address.
+    pub v6: bool,
+}
+
+/// The bindings that fulfil the wishes, in order.
+///
+/// # Errors
+/// Ports that others have, that are used up, or that are none.
+pub fn resolve(
+    world: &World,
+    facts: &Facts,
+    claim: &Claim<'_>,
+    wishes: &[PortWish],
+    previous: &[PortBinding],
+) -> Result<Vec<PortBinding>, Refusal> {
+    if wishes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut board = Board { world, facts, claim, previous, given: Vec::new() };
+    // Ports with a number come first, so that one that may be any does not take theirs.
+    let (fixed, open): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.fixed());
+    for wish in fixed {
+        wish.check()?;
+        board.fixed(wish)?;
+    }
+    for wish in open {
+        wish.check()?;
+        board.open(wish)?;
+    }
+    board.given.sort();
+    Ok(board.given)
+}
+
+impl PortWish {
+    fn host_count(&self) -> Option<u32> {
+        self.host_port.map(|(from, to)| (u32::from(to) + 1).saturating_sub(u32::from(from)))
+    }
+
+    fn fixed(&self) -> bool {
+        self.host_count() == Some(u32::from(self.count))
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        let numbers =
+            |from: u16, to: u32| if u32::from(from) == to { from.to_string() } else { format!("{from}-{to}") };
+        let last = u32::from(self.inner) + u32::from(self.count.max(1)) - 1;
+        let inner = numbers(self.inner, last);
+        if self.inner == 0 || self.count == 0 || last > u32::from(u16::MAX) {
+            return Err(Refusal::PortSpec(format!("{inner}/{}", self.proto.name())));
+        }
+        let Some((from, to)) = self.host_port else { return Ok(()) };
+        let host = numbers(from, to.into());
+        match self.host_count() {
+            _ if from == 0 => Err(Refusal::PortSpec(format!("{host}:{inner}/{}", self.proto.name()))),
+            Some(many) if many == u32::from(self.count) || (self.count == 1 && many > 1) => Ok(()),
+            _ => Err(Refusal::PortRanges { inner, host }),
+        }
+    }
+}
+
+/// The ports of the host while one claim is being settled.
+struct Board<'a> {
+    world: &'a World,
+    facts: &'a Facts,
+    claim: &'a Claim<'a>,
+    previous: &'a [PortBinding],
+    given: Vec<PortBinding>,
+}
+
+impl Board<'_> {
+    /// The host's addresses of a wish.
+    fn hosts(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
+        let (v4, v6) = (self.claim.v4, self.claim.v6 && self.facts.has_ipv6);
+        match wish.host_ip {
+            None => {
+                let four = v4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                let six = v6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                Ok(four.into_iter().chain(six).collect())
+            }
+            Some(ip) if (ip.is_ipv4() && v4) || (ip.is_ipv6() && v6) => Ok(vec![ip]),
+            Some(host_ip) => {
+                let host_port = wish.host_port.map_or(0, |(from, _)| from);
+                let PortWish { proto, inner: inner_port, count, .. } = *wish;
+                let spec = PortBinding { proto, host_ip, host_port, inner_port, count }.to_string();
+                let family = if host_ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                Err(Refusal::PortFamily { spec, family, network: self.claim.network.into() })
+            }
+        }
+    }
+
+    fn fixed(&mut self, wish: &PortWish) -> Result<(), Refusal> {
+        let Some((host_port, _)) = wish.host_port else { return Ok(()) };
+        for host_ip in self.hosts(wish)? {
+            let PortWish { proto, inner: inner_port, count, .. } = *wish;
+            let binding = PortBinding { proto, host_ip, host_port, inner_port, count };
+            if self.given.contains(&binding) {
+                continue;
+            }
+            self.free(&binding)?;
+            self.given.push(binding);
+        }
+        Ok(())
+    }
+
+    fn free(&self, binding: &PortBinding) -> Result<(), Refusal> {
+        let (name, endpoint) = (self.claim.container_name.to_owned(), self.claim.endpoint.to_string());
+        if let Some((holder, have)) = self.holder(binding) {
+            let open = [binding.host_ip, have.host_ip].into_iter().find(IpAddr::is_unspecified);
+            let ip = open.unwrap_or(binding.host_ip);
+            let addr = SocketAddr::new(ip, binding.host_port.max(have.host_port));
+            return Err(Refusal::PortTaken { name, endpoint, addr, holder: holder.into() });
+        }
+        let mut numbers = binding.host_ports();
+        match numbers.find(|port| self.facts.busy.contains(&(binding.proto, *port))) {
+            Some(port) => {
+                let addr = SocketAddr::new(binding.host_ip, port);
+                Err(Refusal::PortBusy { name, endpoint, addr, proto: binding.proto })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Who has a port that the binding wants, and by which binding.
+    fn holder(&self, binding: &PortBinding) -> Option<(&str, &PortBinding)> {
+        // One container may publish a port on every address and on one of them: the exact one wins.
+        let own = |have: &&PortBinding| have.host_ip == binding.host_ip && have.clashes(binding);
+        let mine = self.given.iter().find(own).map(|have| (self.claim.container_name, have));
+        mine.or_else(|| {
+            self.world.endpoints.values().find_map(|e| {
+                let same = &e.sandbox == self.claim.sandbox;
+                let have = e.ports.iter().find(|have| if same { own(have) } else { have.clashes(binding) })?;
+                Some((e.container_name.as_str(), have))
+            })
+        })
+    }
+
+    /// One free port for each one inside.
+    fn open(&mut self, wish: &PortWish) -> Result<(), Refusal> {
+        let hosts = self.hosts(wish)?;
+        let (from, to) = wish.host_port.unwrap_or(self.facts.ephemeral);
+        let mut taken = self.taken(wish.proto, &hosts);
+        for inner in wish.inner..=wish.inner + (wish.count - 1) {
+            let before = self.previous.iter().find_map(|have| {
+                let same = have.proto == wish.proto && hosts.contains(&have.host_ip);
+                let nth = inner.checked_sub(have.inner_port).filter(|nth| same && *nth < have.count)?;
+                Some(have.host_port + nth)
+            });
+            // A port that was chosen by somebody else's rules is kept only where it could be chosen now.
+            let kept = before.filter(|port| (from..=to).contains(port) && !taken[usize::from(*port)]);
+            let port = kept.or_else(|| (from.max(1)..=to).find(|port| !taken[usize::from(*port)]));
+            let port = port.ok_or(Refusal::NoPort { from, to, proto: wish.proto })?;
+            taken[usize::from(port)] = true;
+            for host_ip in &hosts {
+                self.give(PortBinding {
+                    proto: wish.proto,
+                    host_ip: *host_ip,
+                    host_port: port,
+                    inner_port: inner,
+                    count: 1,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The ports that are not free on all of the addresses, by number.
+    fn taken(&self, proto: Proto, hosts: &[IpAddr]) -> Vec<bool> {
+        let mut taken = vec![false; usize::from(u16::MAX) + 1];
+        let ours = self.given.iter().filter(|have| have.proto == proto);
+        let others = self.world.endpoints.values().flat_map(|e: &Endpoint| &e.ports);
+        let others = others.filter(|have| have.proto == proto && hosts.iter().any(|ip| meet(*ip, have.host_ip)));
+        for binding in ours.chain(others) {
+            for port in binding.host_ports() {
+                taken[usize::from(port)] = true;
+            }
+        }
+        for (_, port) in self.facts.busy.iter().filter(|(of, _)| *of == proto) {
+            taken[usize::from(*port)] = true;
+        }
+        taken
+    }
+
+    /// Take a single port over; one that follows the last of a run makes the run longer.
+    fn give(&mut self, new: PortBinding) {
+        let follows = |run: &&mut PortBinding| {
+            let next = |first: u16| u32::from(first) + u32::from(run.count);
+            (run.proto, run.host_ip) == (new.proto, new.host_ip)
+                && next(run.host_port) == u32::from(new.host_port)
+                && next(run.inner_port) == u32::from(new.inner_port)
+        };
+        match self.given.iter_mut().find(follows) {
+            Some(run) => run.count += 1,
+            None => self.given.push(new),
+        }
+    }
+}
+
+/// Is there an address that both mean?
+fn meet(a: IpAddr, b: IpAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified())
+}
+
+impl PortBinding {
+    /// Its ports on the host.
+    pub fn host_ports(&self) -> std::ops::RangeInclusive<u16> {
+        self.host_port..=self.host_port.saturating_add(self.count.saturating_sub(1))
+    }
+
+    /// Its ports inside.
+    pub fn inner_ports(&self) -> std::ops::RangeInclusive<u16> {
+        self.inner_port..=self.inner_port.saturating_add(self.count.saturating_sub(1))
+    }
+
+    /// Would a packet to some address and port of the host be meant by both?
+    pub fn clashes(&self, other: &PortBinding) -> bool {
+        let (mine, theirs) = (self.host_ports(), other.host_ports());
+        self.proto == other.proto
+            && meet(self.host_ip, other.host_ip)
+            && mine.start() <= theirs.end()
+            && theirs.start() <= mine.end()
+    }
+}
+
+/// As `-p` spells it: `8080:80`, `127.0.0.1:8000-8010:8000-8010/udp`, `[::1]:80:80`.
+impl fmt::Display for PortBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            ip if ip.is_unspecified() => {}
+            IpAddr::V4(ip) => write!(f, "{ip}:")?,
+            IpAddr::V6(ip) => write!(f, "[{ip}]:")?,
+        }
+        let (host, inner) = (self.host_ports(), self.inner_ports());
+        if self.count == 1 {
+            write!(f, "{}:{}", host.start(), inner.start())?;
+        } else {
+            write!(f, "{}-{}:{}-{}", host.start(), host.end(), inner.start(), inner.end())?;
+        }
+        if self.proto != Proto::Tcp {
+            write!(f, "/{}", self.proto.name())?;
+        }
+        Ok(())
+    }
+}
