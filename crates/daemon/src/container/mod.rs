@@ -118,8 +118,10 @@ pub struct MountPoint {
 /// What the network chose last time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// The sandbox, while the boot lasts.
+    /// The sandbox that was made for it, while the boot lasts.
     pub sandbox: Option<SandboxId>,
+    /// The sandbox of another container that it joined, while it runs.
+    pub joined: Option<SandboxId>,
     /// By network name: the addresses and MAC of the endpoint there.
     pub places: BTreeMap<String, Place>,
 }
@@ -133,4 +135,6 @@ pub struct Place {
     pub addr6: Option<std::net::Ipv6Addr>,
     /// Ethernet.
     pub mac: Option<plan::ids::Mac>,
+    /// Published ports, ephemeral ones among them.
+    pub ports: Vec<plan::world::PortBinding>,
 }

@@ -328,3 +328,29 @@ pub enum IpcMode {
     /// Another container's; the reference as typed.
     Container(String),
 }
+
+impl Resources {
+    /// These limits with those of `change` that are given in their place.
+    pub fn patched(&self, change: &Resources) -> Resources {
+        let text = |old: &String, new: &String| if new.is_empty() { old.clone() } else { new.clone() };
+        Resources {
+            memory: change.memory.or(self.memory),
+            memory_swap: change.memory_swap.or(self.memory_swap),
+            memory_reservation: change.memory_reservation.or(self.memory_reservation),
+            memory_swappiness: change.memory_swappiness.or(self.memory_swappiness),
+            oom_kill_disable: self.oom_kill_disable || change.oom_kill_disable,
+            nano_cpus: change.nano_cpus.or(self.nano_cpus),
+            cpu_shares: change.cpu_shares.or(self.cpu_shares),
+            cpu_quota: change.cpu_quota.or(self.cpu_quota),
+            cpu_period: change.cpu_period.or(self.cpu_period),
+            cpu_rt_runtime: change.cpu_rt_runtime.or(self.cpu_rt_runtime),
+            cpu_rt_period: change.cpu_rt_period.or(self.cpu_rt_period),
+            cpuset_cpus: text(&self.cpuset_cpus, &change.cpuset_cpus),
+            cpuset_mems: text(&self.cpuset_mems, &change.cpuset_mems),
+            pids: change.pids.or(self.pids),
+            blkio_weight: change.blkio_weight.or(self.blkio_weight),
+            devices: self.devices.clone(),
+            device_rules: self.device_rules.clone(),
+        }
+    }
+}

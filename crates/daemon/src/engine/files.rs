@@ -1,0 +1,126 @@
+//! The files by which a container knows names: `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`. They lie in its state
+//! directory and are mounted into it, so that a user's edits live as long as the container runs.
+
+use super::Engine;
+use crate::container::Container;
+use crate::container::spec::{HostAddr, NetworkMode};
+use crate::error::{Doing, Error, Result};
+use plan::names;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Where they are.
+pub(super) struct NameFiles {
+    pub hosts: Option<PathBuf>,
+    pub hostname: Option<PathBuf>,
+    pub resolv: Option<PathBuf>,
+    /// The host name of the UTS namespace.
+    pub own_name: String,
+}
+
+impl Engine {
+    /// Writes a container's name files, or names those of the container whose sandbox it joins.
+    pub(super) fn name_files(&self, container: &Container, joined_to: Option<&Container>) -> Result<NameFiles> {
+        if let Some(target) = joined_to {
+            let dir = self.state_dir(&target.id);
+            return Ok(NameFiles {
+                hosts: Some(dir.join("hosts")),
+                hostname: Some(dir.join("hostname")),
+                resolv: Some(dir.join("resolv.conf")),
+                own_name: self.host_name_of(target),
+            });
+        }
+        let dir = self.state_dir(&container.id);
+        let spec = &container.spec.network;
+        let open = spec.mode == NetworkMode::Open;
+        let own_name = self.host_name_of(container);
+        let endpoints = self.place_of_kept(container);
+        let extra = self.extra_hosts(container)?;
+        let hosts = if open {
+            let host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            names::hosts_from(&host, &extra)
+        } else {
+            let own: Vec<IpAddr> = endpoints.iter().flat_map(|(endpoint, _)| endpoint.addrs()).collect();
+            names::hosts(&names::Hosts {
+                hostname: &own_name,
+                domainname: &container.spec.domainname,
+                own: &own,
+                extra: &extra,
+                links: &[],
+                ipv6: true,
+            })
+        };
+        let has_v6 = open || endpoints.iter().any(|(endpoint, _)| endpoint.addr6.is_some());
+        let pick = |own: &[String], daemons: &[String]| if own.is_empty() { daemons.to_vec() } else { own.to_vec() };
+        let dns: Vec<String> = spec.dns.iter().map(ToString::to_string).collect();
+        let overrides = names::Overrides {
+            nameservers: pick(&dns, &self.config.dns.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            search: pick(&spec.dns_search, &self.config.dns_search),
+            options: pick(&spec.dns_options, &self.config.dns_options),
+        };
+        let host = host_resolv_conf();
+        let resolv = if open { names::resolv_open(&host, &overrides) } else { names::resolv_legacy(&host, &overrides, has_v6) };
+        write(&dir.join("hosts"), &hosts)?;
+        write(&dir.join("hostname"), &format!("{own_name}\n"))?;
+        write(&dir.join("resolv.conf"), &resolv)?;
+        Ok(NameFiles {
+            hosts: Some(dir.join("hosts")),
+            hostname: Some(dir.join("hostname")),
+            resolv: Some(dir.join("resolv.conf")),
+            own_name,
+        })
+    }
+
+    /// The host name that a container has: its own, the host's for an open one, the target's for a joined one.
+    pub(super) fn host_name_of(&self, container: &Container) -> String {
+        match (&container.spec.hostname, &container.spec.network.mode) {
+            (Some(name), _) => name.clone(),
+            (None, NetworkMode::Open) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            (None, NetworkMode::Joined(target)) => match self.snapshot(target) {
+                Ok(target) if target.id != container.id => self.host_name_of(&target),
+                _ => container.id.short().to_string(),
+            },
+            (None, _) => container.id.short().to_string(),
+        }
+    }
+
+    fn place_of_kept(&self, container: &Container) -> Vec<(plan::world::Endpoint, plan::world::Network)> {
+        container.kept.sandbox.as_ref().map_or_else(Vec::new, |sandbox| self.net.places(sandbox))
+    }
+
+    fn extra_hosts(&self, container: &Container) -> Result<Vec<(String, IpAddr)>> {
+        let mut extra = Vec::new();
+        for (name, addr) in &container.spec.network.extra_hosts {
+            match addr {
+                HostAddr::Addr(addr) => extra.push((name.clone(), *addr)),
+                HostAddr::HostGateway => {
+                    let world = self.net.world();
+                    let bridge = world.network_named(super::DEFAULT_NETWORK);
+                    let v4 = bridge.and_then(|n| n.v4.as_ref()).map(|subnet| IpAddr::V4(subnet.gateway));
+                    let v6 = bridge.and_then(|n| n.v6.as_ref()).map(|subnet| IpAddr::V6(subnet.gateway));
+                    let before = extra.len();
+                    extra.extend(v4.into_iter().chain(v6).map(|addr| (name.clone(), addr)));
+                    if extra.len() == before {
+                        return Err(Error::Invalid("unable to derive the IP value for host-gateway".into()));
+                    }
+                }
+            }
+        }
+        Ok(extra)
+    }
+}
+
+/// The host's resolver file; where that only names the stub of systemd-resolved, the file with the real servers.
+fn host_resolv_conf() -> String {
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    if names::is_resolved_stub(&host) {
+        std::fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or(host)
+    } else {
+        host
+    }
+}
+
+/// In place, so that a file which is mounted into a running container stays the same file.
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).doing(format_args!("write {}", file.display()))
+}

@@ -1,0 +1,187 @@
+use super::{Engine, bundle, cgroup_path, groups};
+use crate::config::Config;
+use crate::container::spec::Restart;
+use crate::container::{Container, Phase};
+use crate::error::Result;
+use crate::oci::HostRights;
+use crate::store::{Alive, Loaded, Store};
+use crate::supervise::Shim;
+use plan::ids::{ContainerId, SandboxId};
+use plan::world::{Fact, World};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tracing::{info, warn};
+
+/// What was found at the engine's start.
+pub(super) struct Survey {
+    /// The facts about the network, without those of the dead.
+    pub world: World,
+    containers: Vec<Container>,
+    /// They run, each with the shim that says so.
+    living: BTreeMap<ContainerId, Alive>,
+    /// They ran when the engine went, and have ended since.
+    ended: BTreeMap<ContainerId, Alive>,
+}
+
+/// Before the network thread starts: who lives, who does not, and what of the network goes with the dead.
+pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, loaded: Loaded) -> Result<Survey> {
+    let Loaded { containers, mut world, alive } = loaded;
+    let known: BTreeSet<&ContainerId> = containers.iter().map(|container| &container.id).collect();
+    let mut living = BTreeMap::new();
+    let mut ended = BTreeMap::new();
+    for (id, alive) in alive {
+        let shim = Shim::of(&bundle(config, &id));
+        let lives = shim.lives().await;
+        if lives && alive.started && known.contains(&id) && shim.exit_file().is_none() {
+            living.insert(id, alive);
+            continue;
+        }
+        if alive.started && known.contains(&id) {
+            ended.insert(id, alive);
+            continue;
+        }
+        // A start that was cut short, or one whose container is no longer recorded: take it back.
+        if lives {
+            let _ = shim.kill(9).await;
+            let _ = tokio::time::timeout(Duration::from_secs(10), shim.wait()).await;
+        }
+        store.drop_alive(&id)?;
+    }
+    clear_strangers(config, rights, &containers, &living, &ended);
+    // Sandboxes that nobody alive uses: withdrawn, and the first round of the network removes what was made for them.
+    let used: BTreeSet<_> = living.values().filter_map(|alive| alive.sandbox.clone()).collect();
+    let mut change = Vec::new();
+    let now = crate::network::now();
+    for sandbox in world.sandboxes.keys().filter(|id| !used.contains(id)) {
+        change.extend(world.endpoints_of(sandbox).map(|endpoint| Fact::NoEndpoint(endpoint.id.clone(), now)));
+        change.push(Fact::NoSandbox(sandbox.clone()));
+    }
+    let known_sandboxes: BTreeSet<_> = world.sandboxes.keys().cloned().collect();
+    let orphans = world.endpoints.values().filter(|endpoint| !known_sandboxes.contains(&endpoint.sandbox));
+    change.extend(orphans.map(|endpoint| Fact::NoEndpoint(endpoint.id.clone(), now)));
+    world.take(&change);
+    store.commit(&change)?;
+    Ok(Survey { world, containers, living, ended })
+}
+
+/// Directories and cgroups of containers that nobody recorded: a crash came between making and recording them, or between
+/// forgetting and clearing them.
+fn clear_strangers(
+    config: &Config,
+    rights: &HostRights,
+    containers: &[Container],
+    living: &BTreeMap<ContainerId, Alive>,
+    ended: &BTreeMap<ContainerId, Alive>,
+) {
+    let known: BTreeSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+    remove_all_but(&config.data_root.join("containers"), |name| known.contains(name));
+    // Bundles belong to the living, and to the ended until their exit is read.
+    let kept = |name: &str| name.parse().is_ok_and(|id: ContainerId| living.contains_key(&id) || ended.contains_key(&id));
+    remove_all_but(&config.exec_root.join("containers"), kept);
+    for id in groups::children(&rights.cgroups, &config.cgroup_parent) {
+        // What is no id of ours was made by somebody else.
+        let Ok(id) = id.parse::<ContainerId>() else { continue };
+        if living.contains_key(&id) {
+            continue;
+        }
+        if let Err(error) = groups::kill_and_remove(&rights.cgroups, &cgroup_path(&config.cgroup_parent, &id)) {
+            warn!(cgroup = id.as_str(), %error, "a cgroup that nobody needs could not be removed");
+        }
+    }
+}
+
+fn remove_all_but(dir: &Path, keep: impl Fn(&str) -> bool) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(&keep) {
+            continue;
+        }
+        let path = entry.path();
+        info!(path = %path.display(), "clearing what a crash left");
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(error) = removed {
+            warn!(path = %path.display(), %error, "could not be cleared");
+        }
+    }
+}
+
+impl Engine {
+    /// Takes every container into the registry, follows the living, records the ends of those that ended meanwhile, and
+    /// starts what the restart policies ask for.
+    pub(super) async fn take_over(self: &Arc<Self>, survey: Survey) -> Result<()> {
+        let Survey { containers, living, ended, .. } = survey;
+        let mut wanting = Vec::new();
+        for mut container in containers {
+            let id = container.id.clone();
+            container.kept.joined = None;
+            if let Some(alive) = living.get(&id) {
+                container.state.phase = self.frozen_or_running(&container);
+                container.state.pid = alive.pid;
+                container.state.started = Some(alive.since);
+                let is_own = |s: &&SandboxId| self.net.world().sandboxes.get(s).is_some_and(|s| s.container == id);
+                container.kept.sandbox = alive.sandbox.as_ref().filter(is_own).cloned();
+                container.kept.joined = alive.sandbox.as_ref().filter(|s| !is_own(s)).cloned();
+                let cell = self.containers.insert(container);
+                cell.announce(|stage| stage.alive = true);
+                tokio::spawn(self.clone().follow(cell, self.shim(&id)));
+                continue;
+            }
+            container.kept.sandbox = None;
+            container.state.pid = 0;
+            let was_alive = container.state.phase.is_alive() || container.state.phase == Phase::Restarting;
+            if let Some(alive) = ended.get(&id) {
+                container.state.phase = Phase::Running;
+                container.state.pid = alive.pid;
+                container.state.started = Some(alive.since);
+                let cell = self.containers.insert(container);
+                cell.announce(|stage| stage.alive = true);
+                // The shim is gone or going; following it reads what it wrote down.
+                self.clone().follow(cell, self.shim(&id)).await;
+                continue;
+            }
+            if container.state.phase == Phase::Removing {
+                let cell = self.containers.insert(container);
+                let _gate = cell.gate.lock().await;
+                self.remove_gated(&cell, true).await?;
+                continue;
+            }
+            if was_alive {
+                // The boot ended it.
+                container.state.phase = Phase::Exited;
+                container.state.exit_code = 255;
+                container.state.finished = Some(SystemTime::now());
+                self.store.put_container(&container)?;
+            }
+            let wanted = match container.spec.restart {
+                Restart::Always => container.state.started.is_some(),
+                Restart::UnlessStopped => container.state.started.is_some() && !container.stopped_by_user,
+                Restart::No | Restart::OnFailure(_) => false,
+            };
+            // Also one that was never started: its client died between making and starting it.
+            let auto_remove = container.spec.auto_remove;
+            let cell = self.containers.insert(container);
+            if auto_remove {
+                let _gate = cell.gate.lock().await;
+                self.remove_gated(&cell, true).await?;
+            } else if wanted {
+                wanting.push(cell);
+            }
+        }
+        for cell in wanting {
+            let engine = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = engine.start(cell.id.as_str()).await {
+                    warn!(container = %cell.snapshot().name, %error, "the restart policy could not start it");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn frozen_or_running(&self, container: &Container) -> Phase {
+        if groups::is_frozen(&self.rights.cgroups, &self.cgroup_path(container)) { Phase::Paused } else { Phase::Running }
+    }
+}

@@ -1,0 +1,198 @@
+//! All containers, by id and by name, each with what guards and announces its life.
+
+use crate::container::{Container, Phase};
+use crate::error::{Error, Result};
+use plan::ids::ContainerId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// One container, live.
+pub struct Cell {
+    /// Its id.
+    pub id: ContainerId,
+    /// Held by whoever starts, clears up after, or removes it: one at a time.
+    pub gate: tokio::sync::Mutex<()>,
+    /// Wakes a restart policy that waits for its turn, because the user stopped or removes the container.
+    pub hurry: Notify,
+    record: Mutex<Container>,
+    stage: watch::Sender<Stage>,
+    early: Mutex<Vec<Early>>,
+}
+
+/// A client that attached before the container was started, as `run` does so that it misses nothing.
+pub struct Early {
+    /// It feeds the container.
+    pub stdin: bool,
+    /// It wants its output.
+    pub stdout: bool,
+    /// It wants its errors.
+    pub stderr: bool,
+    /// Gets the streams when there are any.
+    pub streams: oneshot::Sender<UnixStream>,
+}
+
+/// What waiters look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stage {
+    /// There is a process.
+    pub alive: bool,
+    /// How many times it has ended since the engine started, counted after everything was cleared up.
+    pub ends: u64,
+    /// The last exit code.
+    pub code: i32,
+    /// The container is no more.
+    pub removed: bool,
+}
+
+impl Cell {
+    fn new(container: Container) -> Cell {
+        let stage =
+            Stage { alive: container.state.phase.is_alive(), code: container.state.exit_code, ..Stage::default() };
+        Cell {
+            id: container.id.clone(),
+            gate: tokio::sync::Mutex::new(()),
+            hurry: Notify::new(),
+            record: Mutex::new(container),
+            stage: watch::Sender::new(stage),
+            early: Mutex::default(),
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Container> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the record as it is now.
+    pub fn snapshot(&self) -> Container {
+        self.record().clone()
+    }
+
+    /// The phase as it is now.
+    pub fn phase(&self) -> Phase {
+        self.record().state.phase
+    }
+
+    /// Change the record; a copy of it afterwards.
+    pub fn change(&self, how: impl FnOnce(&mut Container)) -> Container {
+        let mut record = self.record();
+        how(&mut record);
+        record.clone()
+    }
+
+    /// Remembers a client until the next start.
+    pub fn attach_early(&self, early: Early) {
+        let mut waiting = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|early| !early.streams.is_closed());
+        waiting.push(early);
+    }
+
+    /// The clients that wait for the streams; they are forgotten here.
+    pub fn take_early(&self) -> Vec<Early> {
+        std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tell those who wait.
+    pub fn announce(&self, how: impl FnOnce(&mut Stage)) {
+        self.stage.send_modify(how);
+    }
+
+    /// Watch its life.
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+}
+
+#[derive(Default)]
+struct Index {
+    by_id: BTreeMap<ContainerId, Arc<Cell>>,
+    by_name: BTreeMap<String, ContainerId>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Registry(RwLock<Index>);
+
+impl Registry {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name for an id, before the container is there.
+    ///
+    /// # Errors
+    /// Docker's conflict text, naming the holder.
+    pub fn reserve(&self, name: &str, id: &ContainerId) -> Result<()> {
+        let mut index = self.write();
+        if let Some(holder) = index.by_name.get(name) {
+            return Err(Error::Conflict(format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or \
+                 rename) that container to be able to reuse that name.",
+                holder.as_str()
+            )));
+        }
+        index.by_name.insert(name.to_owned(), id.clone());
+        Ok(())
+    }
+
+    /// Gives a name back.
+    pub fn release(&self, name: &str) {
+        self.write().by_name.remove(name);
+    }
+
+    /// Adds a container; its name is taken with it.
+    pub fn insert(&self, container: Container) -> Arc<Cell> {
+        let mut index = self.write();
+        index.by_name.insert(container.name.clone(), container.id.clone());
+        let cell = Arc::new(Cell::new(container));
+        index.by_id.insert(cell.id.clone(), cell.clone());
+        cell
+    }
+
+    /// Removes a container and its name.
+    pub fn remove(&self, id: &ContainerId) {
+        let mut index = self.write();
+        index.by_id.remove(id);
+        index.by_name.retain(|_, holder| holder != id);
+    }
+
+    /// By full id, name (with or without slash), or unique prefix of an id, in this order.
+    ///
+    /// # Errors
+    /// `No such container: X`, or an ambiguous prefix.
+    pub fn find(&self, reference: &str) -> Result<Arc<Cell>> {
+        let index = self.read();
+        let name = reference.strip_prefix('/').unwrap_or(reference);
+        let exact = reference.parse::<ContainerId>().ok();
+        if let Some(cell) = exact.as_ref().or_else(|| index.by_name.get(name)).and_then(|id| index.by_id.get(id)) {
+            return Ok(cell.clone());
+        }
+        let missing = || Error::NotFound(format!("No such container: {reference}"));
+        if reference.is_empty() || !reference.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        let mut fitting = index.by_id.values().filter(|cell| cell.id.as_str().starts_with(reference));
+        match (fitting.next(), fitting.next()) {
+            (Some(cell), None) => Ok(cell.clone()),
+            (Some(_), Some(_)) => {
+                Err(Error::Invalid(format!("Multiple IDs found with provided prefix: {reference}")))
+            }
+            (None, _) => Err(missing()),
+        }
+    }
+
+    /// By id.
+    pub fn get(&self, id: &ContainerId) -> Option<Arc<Cell>> {
+        self.read().by_id.get(id).cloned()
+    }
+
+    /// Every one.
+    pub fn all(&self) -> Vec<Arc<Cell>> {
+        self.read().by_id.values().cloned().collect()
+    }
+}

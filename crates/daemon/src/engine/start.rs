@@ -1,0 +1,404 @@
+use super::{Engine, new_id};
+use crate::container::spec::{IpcMode, LogSpec, NetworkMode, NetworkSpec, PidMode, Restart};
+use crate::container::{Container, Phase, Place};
+use crate::engine::registry::Cell;
+use crate::crash;
+use crate::error::{Doing, Error, Result};
+use crate::network::Wish;
+use crate::oci::{self, Inputs, NetNs};
+use crate::store::Alive;
+use crate::supervise::{self, Shim};
+use crate::{rootfs, users};
+use plan::decide::{AttachWish, Previous};
+use plan::ids::{EndpointId, NetworkId, SandboxId};
+use plan::ports::PortWish;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tracing::info;
+
+/// Whose network a container will have.
+struct Joined {
+    ns: NetNs,
+    sandbox: Option<SandboxId>,
+    /// The container whose name files it shares; `None`: its own.
+    files_of: Option<Container>,
+}
+
+/// What can be made ready before the network is known.
+struct Prepared {
+    rootfs: OwnedFd,
+    user: users::Resolved,
+}
+
+impl Engine {
+    /// Starts a container. When this returns its program runs.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] if it runs already; a conflict with its state; whatever stood in the way, and then nothing
+    /// of the start is left but the container in the state it had before.
+    pub async fn start(self: &Arc<Self>, reference: &str) -> Result<()> {
+        let cell = self.find(reference)?;
+        let _gate = cell.gate.lock().await;
+        cell.change(|container| {
+            container.stopped_by_user = false;
+            container.restart_count = 0;
+        });
+        self.start_gated(&cell).await
+    }
+
+    /// The same for who holds the gate.
+    pub(super) async fn start_gated(self: &Arc<Self>, cell: &Arc<Cell>) -> Result<()> {
+        let container = cell.snapshot();
+        match container.state.phase {
+            Phase::Created | Phase::Exited | Phase::Restarting => {}
+            Phase::Running => return Err(Error::NotModified),
+            Phase::Paused => {
+                return Err(Error::Conflict("cannot start a paused container, try unpause instead".into()));
+            }
+            Phase::Removing | Phase::Dead => {
+                return Err(Error::Conflict("container is marked for removal and cannot be started".into()));
+            }
+        }
+        match self.bring_up(cell, &container).await {
+            Ok((pid, shim)) => {
+                let now = SystemTime::now();
+                let container = cell.change(|container| {
+                    container.state.phase = Phase::Running;
+                    container.state.pid = pid;
+                    container.state.started = Some(now);
+                    container.state.error.clear();
+                    container.state.oom_killed = false;
+                });
+                cell.announce(|stage| stage.alive = true);
+                if container.spec.restart != Restart::No {
+                    // After a reboot the policy asks whether it ever ran; others need no write to the disk here.
+                    self.store.put_container(&container)?;
+                }
+                self.events.container("start", &container, &[]);
+                tokio::spawn(self.clone().follow(cell.clone(), shim));
+                Ok(())
+            }
+            Err(error) => {
+                self.take_back(cell).await;
+                let code = exit_code_of(&error.to_string());
+                let container = cell.change(|container| {
+                    container.state.error = error.to_string();
+                    container.state.exit_code = code;
+                    if container.state.phase == Phase::Restarting {
+                        container.state.phase = Phase::Exited;
+                    }
+                });
+                cell.announce(|stage| stage.code = code);
+                self.store.put_container(&container)?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn bring_up(self: &Arc<Self>, cell: &Arc<Cell>, container: &Container) -> Result<(i32, Shim)> {
+        let mut alive = Alive { started: false, pid: 0, since: SystemTime::now(), sandbox: None };
+        self.store.put_alive(&cell.id, &alive)?;
+        let engine = self.clone();
+        let record = container.clone();
+        let prepare = tokio::task::spawn_blocking(move || engine.prepare(&record));
+        let (joined, prepared) = tokio::join!(self.join_network(cell, container), prepare);
+        let joined = joined?;
+        let prepared = prepared.doing("prepare the root file system")??;
+        // The places that the network chose are in the record now.
+        let container = cell.snapshot();
+        alive.sandbox.clone_from(&joined.sandbox);
+        self.store.put_alive(&cell.id, &alive)?;
+        let foreign = joined.files_of.is_some();
+        cell.change(|container| container.kept.joined = joined.sandbox.clone().filter(|_| foreign));
+
+        let bundle = self.bundle(&cell.id);
+        let engine = self.clone();
+        let record = container.clone();
+        let shim = Shim::of(&bundle);
+        tokio::task::spawn_blocking(move || engine.spawn_shim(&record, &joined, prepared))
+            .await
+            .doing("write the bundle")??;
+        crash::point("after the shim was started");
+        let pid = shim.created().await.map_err(explained)?;
+        crash::point("after the container was created");
+        for early in cell.take_early() {
+            let stdin = early.stdin && container.spec.open_stdin;
+            let stream = shim.attach(None, stdin, early.stdout, early.stderr).await?;
+            // A client that has gone away meanwhile wants nothing.
+            let _ = early.streams.send(stream);
+        }
+        shim.start().await.map_err(explained)?;
+        crash::point("after the program was let run");
+        alive.started = true;
+        alive.pid = pid;
+        self.store.put_alive(&cell.id, &alive)?;
+        info!(container = %container.name, pid, "started");
+        Ok((pid, shim))
+    }
+
+    /// Root file system and user: all that needs no network.
+    fn prepare(&self, container: &Container) -> Result<Prepared> {
+        let image = self.images.resolve(&container.image_id).doing(format_args!("find image {}", container.spec.image))?;
+        let layers = self.images.layers(&image).doing(format_args!("find the layers of {}", container.spec.image))?;
+        let dir = self.state_dir(&container.id);
+        let rootfs = rootfs::mount(&layers, &dir.join("diff"), &dir.join("work"), false)?;
+        let user = users::resolve(rootfs.as_fd(), &container.spec.user, &container.spec.group_add)?;
+        rootfs::ensure_dir(rootfs.as_fd(), &container.spec.workdir, &user)?;
+        self.volumes.fill(&rootfs, &container.mounts, &container.spec)?;
+        Ok(Prepared { rootfs, user })
+    }
+
+    async fn join_network(&self, cell: &Arc<Cell>, container: &Container) -> Result<Joined> {
+        let spec = &container.spec.network;
+        match &spec.mode {
+            NetworkMode::Open => Ok(Joined { ns: NetNs::Host, sandbox: None, files_of: None }),
+            NetworkMode::Joined(target) => self.join_container(&container.id.to_string(), target),
+            NetworkMode::Closed => self.open_sandbox(cell, container, Vec::new()).await,
+            NetworkMode::Bridged => {
+                let Some(network) = self.net.world().network_named(super::DEFAULT_NETWORK).map(|n| n.id.clone()) else {
+                    // `--bridge=none`: such containers have a loopback interface and no more.
+                    return self.open_sandbox(cell, container, Vec::new()).await;
+                };
+                let place = self.attach_wish(container, network, super::DEFAULT_NETWORK)?;
+                self.open_sandbox(cell, container, vec![place]).await
+            }
+            NetworkMode::Named(name) => {
+                let found = {
+                    let world = self.net.world();
+                    let by_id = || world.networks.values().find(|n| n.id.as_str().starts_with(name.as_str()));
+                    world.network_named(name).or_else(by_id).map(|n| (n.id.clone(), n.name.clone()))
+                };
+                let Some((id, name)) = found else {
+                    return Err(Error::NotFound(format!(
+                        "failed to set up container networking: network {name} not found"
+                    )));
+                };
+                let place = self.attach_wish(container, id, &name)?;
+                self.open_sandbox(cell, container, vec![place]).await
+            }
+        }
+    }
+
+    /// Another container's sandbox (rows A10 of the Engine's habits: the texts are Docker's).
+    fn join_container(&self, own: &str, target: &str) -> Result<Joined> {
+        let doing = "joining network namespace of container";
+        let target = self.find(target).map_err(|error| Error::NotFound(format!("{doing}: {error}")))?.snapshot();
+        if target.id.as_str() == own {
+            return Err(Error::Invalid("cannot join own network namespace".into()));
+        }
+        match target.state.phase {
+            Phase::Running | Phase::Paused => {}
+            Phase::Restarting => {
+                return Err(Error::Conflict(format!(
+                    "cannot join network namespace of container: Container {} is restarting, wait until the container \
+                     is running",
+                    target.id.as_str()
+                )));
+            }
+            other => {
+                return Err(Error::Conflict(format!(
+                    "cannot join network namespace of a non running container: container {} is {}",
+                    target.name,
+                    other.word()
+                )));
+            }
+        }
+        let sandbox = match &target.spec.network.mode {
+            NetworkMode::Open => {
+                return Ok(Joined { ns: NetNs::Host, sandbox: None, files_of: Some(target) });
+            }
+            _ => target.kept.sandbox.clone(),
+        };
+        let sandbox = sandbox
+            .filter(|id| self.net.world().sandboxes.contains_key(id))
+            .ok_or_else(|| Error::Fault(format!("{doing}: {} has no sandbox", target.name)))?;
+        Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: Some(target) })
+    }
+
+    /// A sandbox of the container's own: the one it had, if that is still there, or a new one.
+    async fn open_sandbox(&self, cell: &Arc<Cell>, container: &Container, places: Vec<AttachWish>) -> Result<Joined> {
+        let kept = container.kept.sandbox.clone().filter(|id| self.net.world().sandboxes.contains_key(id));
+        let sandbox = match kept {
+            Some(sandbox) => sandbox,
+            None => {
+                let sandbox: SandboxId = new_id()?;
+                let places = places.into_iter().map(|place| AttachWish { sandbox: sandbox.clone(), ..place }).collect();
+                // Recorded in the container first, so that a failure below finds what to take back.
+                cell.change(|container| container.kept.sandbox = Some(sandbox.clone()));
+                let wish = Wish::Join { sandbox: sandbox.clone(), container: container.id.clone(), places };
+                self.net.wish(wish).await.map_err(|error| named(error, "failed to set up container networking"))?;
+                sandbox
+            }
+        };
+        let chosen = self.net.places(&sandbox);
+        let container = cell.change(|container| {
+            for (endpoint, network) in &chosen {
+                let place = Place {
+                    addr4: endpoint.addr4,
+                    addr6: endpoint.addr6,
+                    mac: Some(endpoint.mac),
+                    ports: endpoint.ports.clone(),
+                };
+                container.kept.places.insert(network.name.clone(), place);
+            }
+        });
+        for (endpoint, network) in &chosen {
+            self.events.network("connect", network, &container.id, &endpoint.id);
+        }
+        Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: None })
+    }
+
+    fn attach_wish(&self, container: &Container, network: NetworkId, name: &str) -> Result<AttachWish> {
+        let spec = &container.spec.network;
+        let kept = container.kept.places.get(name).cloned().unwrap_or_default();
+        Ok(AttachWish {
+            ip4: spec.ip4,
+            ip6: spec.ip6,
+            mac: spec.mac,
+            previous: Previous { addr4: kept.addr4, addr6: kept.addr6, mac: kept.mac, ports: kept.ports },
+            ports: port_wishes(spec),
+            // The sandbox is named by who opens it.
+            ..AttachWish::new(new_id::<EndpointId>()?, network, new_id::<SandboxId>()?, &container.name)
+        })
+    }
+
+    /// Name files, the OCI bundle, and the shim that takes it up.
+    fn spawn_shim(&self, container: &Container, joined: &Joined, prepared: Prepared) -> Result<()> {
+        let files = self.name_files(container, joined.files_of.as_ref())?;
+        let bundle = self.bundle(&container.id);
+        super::make_private_dir(&bundle)?;
+        let _ = std::fs::remove_file(bundle.join(supervise::EXIT_FILE));
+        let (runtime, runtime_args) = self.runtime(container)?;
+        let cgroup_path = self.cgroup_path(container);
+        self.rights.cgroups.make(container.spec.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent))?;
+        let inputs = Inputs {
+            container,
+            netns: joined.ns.clone(),
+            hosts: files.hosts,
+            hostname_file: files.hostname,
+            resolv_conf: files.resolv,
+            user: &prepared.user,
+            cgroup_path: &cgroup_path,
+            joined: oci::Joined {
+                pid: self.other_ns(container, "pid")?,
+                ipc: self.other_ns(container, "ipc")?,
+                uts: None,
+                shm: None,
+            },
+            host: &self.rights,
+            rootfs: "rootfs",
+            hostname: &files.own_name,
+            link_env: &[],
+        };
+        let (config, warnings) = oci::bundle(&inputs)?;
+        for warning in warnings {
+            tracing::warn!(container = %container.name, "{warning}");
+        }
+        let file = bundle.join("config.json");
+        let text = serde_json::to_vec(&config).doing("encode the OCI configuration")?;
+        std::fs::write(&file, text).doing(format_args!("write {}", file.display()))?;
+        let log = match container.spec.log {
+            LogSpec::Nowhere => None,
+            LogSpec::JsonFile { max_size, max_files } => {
+                Some(shim::LogConfig { path: self.log_file(&container.id), max_size, max_files })
+            }
+        };
+        let config = shim::Config {
+            id: container.id.to_string(),
+            runtime,
+            runtime_args,
+            rootfs_mount: true,
+            tty: container.spec.tty,
+            stdin: container.spec.open_stdin,
+            stdin_once: container.spec.stdin_once,
+            log,
+        };
+        supervise::spawn(&self.programs.shim, &bundle, &config, Some(prepared.rootfs))
+    }
+
+    /// The pid or ipc namespace of another container, where one is to be shared.
+    fn other_ns(&self, container: &Container, kind: &str) -> Result<Option<PathBuf>> {
+        let target = match (kind, &container.spec.pid, &container.spec.ipc) {
+            ("pid", PidMode::Container(target), _) | ("ipc", _, IpcMode::Container(target)) => target,
+            _ => return Ok(None),
+        };
+        let target = self.find(target)?.snapshot();
+        if !target.state.phase.is_alive() {
+            return Err(Error::Conflict(format!(
+                "cannot join {} of a non running container: {}",
+                kind.to_uppercase(),
+                target.id.as_str()
+            )));
+        }
+        Ok(Some(PathBuf::from(format!("/proc/{}/ns/{kind}", target.state.pid))))
+    }
+
+    /// After a start that failed: the shim, if it got so far, has cleared up after itself; the sandbox goes unless others
+    /// use it, and with it what the network made.
+    async fn take_back(&self, cell: &Arc<Cell>) {
+        let shim = self.shim(&cell.id);
+        if shim.lives().await {
+            // Created but not let run: the kill ends it, and the shim clears up.
+            let _ = shim.kill(9).await;
+            let _ = shim.wait().await;
+        }
+        // Whoever attached for this start gets no streams.
+        drop(cell.take_early());
+        self.release_sandbox(&cell.snapshot()).await;
+        self.forget_alive(&cell.id);
+        let _ = std::fs::remove_dir_all(self.bundle(&cell.id));
+    }
+}
+
+/// `-p` and `-P` as wishes; a port that is published by name is not published a second time by `-P`.
+fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
+    let named = spec.published.iter().map(|p| PortWish {
+        proto: p.proto,
+        host_ip: p.host_ip,
+        host_ports: p.host_ports,
+        inner: p.inner,
+        count: 1,
+    });
+    let is_named = |port: u16, proto| spec.published.iter().any(|p| p.inner == port && p.proto == proto);
+    let rest = spec.exposed.iter().filter(|(port, proto)| spec.publish_all && !is_named(*port, *proto));
+    let rest = rest.map(|(inner, proto)| PortWish {
+        proto: *proto,
+        host_ip: None,
+        host_ports: None,
+        inner: *inner,
+        count: 1,
+    });
+    named.chain(rest).collect()
+}
+
+/// A refusal or fault with words before it.
+fn named(error: Error, what: &str) -> Error {
+    match error {
+        Error::Invalid(text) => Error::Invalid(format!("{what}: {text}")),
+        Error::NotFound(text) => Error::NotFound(format!("{what}: {text}")),
+        Error::Conflict(text) => Error::Conflict(format!("{what}: {text}")),
+        Error::Forbidden(text) => Error::Forbidden(format!("{what}: {text}")),
+        Error::Fault(text) => Error::Fault(format!("{what}: {text}")),
+        other => other,
+    }
+}
+
+/// What the runtime said, in the words that clients look for; a command that cannot be run is the caller's doing.
+fn explained(error: Error) -> Error {
+    let text = format!("failed to create task for container: OCI runtime create failed: {error}");
+    if exit_code_of(&text) == 128 { Error::Fault(text) } else { Error::Invalid(text) }
+}
+
+/// Docker's exit code for a start that failed: 127 no such command, 126 not executable, else 128.
+pub(super) fn exit_code_of(text: &str) -> i32 {
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["executable file not found", "no such file or directory"]) {
+        127
+    } else if has(&["permission denied", "is a directory", "not executable"]) {
+        126
+    } else {
+        128
+    }
+}

@@ -1,0 +1,422 @@
+//! The one thread that owns the network.
+//!
+//! It takes wishes, decides them against the facts, records the facts, computes the wished-for network, the difference to
+//! the real one, and carries that out: for all wishes waiting at once, so that ten starts share one firewall transaction.
+//! No lock is held across a system call: others only read a copy of the facts.
+
+use crate::crash;
+use crate::error::{Doing, Error, Result};
+use crate::store::Store;
+use plan::apply::{Applied, Kernel, apply};
+use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
+use plan::desired::desired;
+use plan::diff::diff;
+use plan::ids::{ContainerId, NetworkId, SandboxId};
+use plan::netstate::{Errno, NetState, Op};
+use plan::nft::Owner;
+use plan::world::{Change, Endpoint, Network, World};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::oneshot;
+use tracing::{debug, error, info, warn};
+
+/// How long the thread sleeps when nothing happens; then it looks whether the kernel still agrees.
+const TICK: Duration = Duration::from_secs(10);
+/// After the kernel told that something moved, wait for this long: changes by hand come in bursts.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// All that can wake the thread.
+pub enum Event {
+    /// Somebody wants the facts to change.
+    Wish(Wish, oneshot::Sender<Result<()>>),
+    /// The kernel's network was changed, by us or by somebody else.
+    Moved,
+    /// The engine ends; the network stays as it is.
+    Stop,
+}
+
+/// What can be wished for.
+pub enum Wish {
+    /// A sandbox, and its places on networks (none for a closed container).
+    Join {
+        /// Its id, chosen by the caller.
+        sandbox: SandboxId,
+        /// For whom.
+        container: ContainerId,
+        /// On which networks.
+        places: Vec<AttachWish>,
+    },
+    /// A sandbox and its endpoints go.
+    Leave(SandboxId),
+    /// A network.
+    Network(Box<NetworkWish>),
+    /// A network goes.
+    NoNetwork(NetworkId),
+}
+
+/// The network, for the rest of the engine.
+pub struct Net {
+    events: Sender<Event>,
+    world: Arc<RwLock<World>>,
+    pins: PathBuf,
+}
+
+impl Net {
+    /// Starts the thread on facts that were loaded and cleaned of the dead. When this returns the kernel agrees with them.
+    ///
+    /// # Errors
+    /// The kernel's door cannot be opened (no right, no netlink), or the facts contradict each other.
+    pub fn start(exec_root: &Path, store: Arc<Store>, world: World, told: Box<dyn Fn(Notice) + Send>) -> Result<Net> {
+        let pins = exec_root.join("netns");
+        let faults = plan::check::check(&world);
+        if let Some(fault) = faults.first() {
+            return Err(Error::Fault(format!("the recorded network contradicts itself: {fault}")));
+        }
+        let kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
+        let world = Arc::new(RwLock::new(world));
+        let (events, inbox) = channel();
+        let mut owner = NetworkOwner {
+            kernel: Box::new(Door(kernel)),
+            have: None,
+            world: world.clone(),
+            store,
+            told,
+            own_changes_until: Instant::now(),
+        };
+        owner.settle();
+        std::thread::Builder::new()
+            .name("network".into())
+            .spawn(move || owner.run(&inbox))
+            .doing("start the network thread")?;
+        watch(events.clone())?;
+        Ok(Net { events, world, pins })
+    }
+
+    /// The facts as they are now. Do not hold this across an `await`.
+    pub fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Where a sandbox's namespace is pinned.
+    pub fn pin(&self, sandbox: &SandboxId) -> PathBuf {
+        self.pins.join(sandbox.as_str())
+    }
+
+    /// Asks the thread and waits until the kernel agrees.
+    ///
+    /// # Errors
+    /// A refusal; or the kernel's, and then nothing of the wish is left.
+    pub async fn wish(&self, wish: Wish) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::Fault("the network thread has ended".into());
+        self.events.send(Event::Wish(wish, reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Lets the thread end. The network stays as it is.
+    pub fn stop(&self) {
+        // An error only says that it has ended already.
+        let _ = self.events.send(Event::Stop);
+    }
+
+    /// A sandbox's endpoints with their networks.
+    pub fn places(&self, sandbox: &SandboxId) -> Vec<(Endpoint, Network)> {
+        let world = self.world();
+        let networks = &world.networks;
+        world.endpoints_of(sandbox).filter_map(|e| Some((e.clone(), networks.get(&e.network)?.clone()))).collect()
+    }
+}
+
+/// The kernel's door, with a place to crash before each operation.
+struct Door(kernel::Host);
+
+impl Kernel for Door {
+    fn perform(&mut self, op: &Op) -> std::result::Result<(), Errno> {
+        crash::point("before an operation of the network");
+        self.0.perform(op)
+    }
+
+    fn observe(&mut self) -> std::result::Result<NetState, Errno> {
+        self.0.observe()
+    }
+}
+
+/// What the thread tells the rest of the engine.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// Somebody changed what is ours, and it was put right.
+    Healed {
+        /// How many steps that took.
+        steps: usize,
+        /// What the first of them was for.
+        first: String,
+    },
+}
+
+fn watch(events: Sender<Event>) -> Result<()> {
+    let watch = kernel::watch::Watch::open().doing("watch the kernel's network")?;
+    std::thread::Builder::new()
+        .name("netwatch".into())
+        .spawn(move || {
+            for moved in watch {
+                if let Err(error) = moved {
+                    warn!(%error, "the kernel's notices are lost; looking at everything again");
+                }
+                if events.send(Event::Moved).is_err() {
+                    return;
+                }
+            }
+        })
+        .doing("start the watching thread")?;
+    Ok(())
+}
+
+struct NetworkOwner {
+    kernel: Box<dyn Kernel + Send>,
+    /// What the kernel has, as far as we know; `None`: look.
+    have: Option<NetState>,
+    world: Arc<RwLock<World>>,
+    store: Arc<Store>,
+    told: Box<dyn Fn(Notice) + Send>,
+    /// Notices of the kernel up to this moment are echoes of our own changes, or overlap with them.
+    own_changes_until: Instant,
+}
+
+/// A wish that was decided and waits for the kernel.
+struct Pending {
+    owners: Vec<Owner>,
+    /// What takes it back.
+    withdraw: Option<SandboxId>,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+impl NetworkOwner {
+    fn run(&mut self, inbox: &Receiver<Event>) {
+        let mut moved: Option<Instant> = None;
+        loop {
+            let wait = moved.map_or(TICK, |at| (at + SETTLE).saturating_duration_since(Instant::now()));
+            let first = match inbox.recv_timeout(wait) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let look = first.is_none();
+            let mut wishes = Vec::new();
+            for event in first.into_iter().chain(inbox.try_iter()) {
+                match event {
+                    Event::Wish(wish, reply) => wishes.push((wish, reply)),
+                    Event::Moved => moved = moved.or(Some(Instant::now())),
+                    Event::Stop => return,
+                }
+            }
+            if !wishes.is_empty() {
+                self.round(wishes);
+            }
+            if look {
+                moved = None;
+                self.look();
+            }
+        }
+    }
+
+    /// Decide, record, carry out, answer.
+    fn round(&mut self, wishes: Vec<(Wish, oneshot::Sender<Result<()>>)>) {
+        let mut pending = Vec::new();
+        let mut all: Change = Vec::new();
+        for (wish, reply) in wishes {
+            let decided = self.decide(&wish);
+            match decided {
+                Ok(change) => {
+                    all.extend(change);
+                    let withdraw = match &wish {
+                        Wish::Join { sandbox, .. } => Some(sandbox.clone()),
+                        _ => None,
+                    };
+                    pending.push(Pending { owners: owners(&wish), withdraw, reply });
+                }
+                Err(refusal) => answer(reply, Err(refusal)),
+            }
+        }
+        if let Err(error) = self.store.commit(&all) {
+            // Nothing was done yet; take the facts back so that memory and store agree.
+            error!(%error, "the network's facts could not be recorded");
+            let back: Vec<SandboxId> = pending.iter().filter_map(|p| p.withdraw.clone()).collect();
+            for sandbox in back {
+                if let Err(error) = self.decided(|world| decide::close(world, &sandbox, now())) {
+                    error!(%error, sandbox = %sandbox.short(), "could not be taken back");
+                }
+            }
+            for one in pending {
+                answer(one.reply, Err(Error::Fault(error.to_string())));
+            }
+            return;
+        }
+        let failed = self.carry_out();
+        let mut withdrawn = false;
+        for one in pending {
+            let fault = one.owners.iter().find_map(|owner| failed.get(owner));
+            match fault {
+                None => answer(one.reply, Ok(())),
+                Some(text) => {
+                    if let Some(sandbox) = &one.withdraw {
+                        withdrawn |= self.withdraw(sandbox);
+                    }
+                    answer(one.reply, Err(Error::Fault(text.clone())));
+                }
+            }
+        }
+        if withdrawn {
+            self.have = None;
+            self.carry_out();
+        }
+    }
+
+    fn withdraw(&mut self, sandbox: &SandboxId) -> bool {
+        let Ok(change) = self.decided(|world| decide::close(world, sandbox, now())) else { return false };
+        if let Err(error) = self.store.commit(&change) {
+            error!(%error, sandbox = %sandbox.short(), "a withdrawn sandbox could not be recorded");
+        }
+        true
+    }
+
+    /// Decides a wish and takes the facts over; a refusal leaves none of them.
+    fn decide(&self, wish: &Wish) -> Result<Change> {
+        match wish {
+            Wish::Join { sandbox, container, places } => {
+                let mut change = self.decided(|world| decide::sandbox(world, sandbox.clone(), container.clone()))?;
+                for place in places {
+                    // A second place must see the first, so each is taken over before the next is decided.
+                    let facts = host_facts(place)?;
+                    match self.decided(|world| decide::attach(world, &facts, place)) {
+                        Ok(more) => change.extend(more),
+                        Err(refusal) => {
+                            self.decided(|world| decide::close(world, sandbox, now()))?;
+                            return Err(refusal);
+                        }
+                    }
+                }
+                Ok(change)
+            }
+            Wish::Leave(sandbox) => self.decided(|world| decide::close(world, sandbox, now())),
+            Wish::Network(wish) => {
+                let facts = look()?;
+                self.decided(|world| decide::network(world, &facts, wish))
+            }
+            Wish::NoNetwork(id) => self.decided(|world| decide::remove_network(world, id)),
+        }
+    }
+
+    fn decided(&self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
+        // Only this thread writes, so nothing changes between the two locks.
+        let change = decide(&self.read()).map_err(refused)?;
+        self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner).take(&change);
+        Ok(change)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, World> {
+        self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Makes the kernel agree with the facts; what failed, by owner.
+    fn carry_out(&mut self) -> std::collections::BTreeMap<Owner, String> {
+        let started = Instant::now();
+        let have = match self.have.take() {
+            Some(have) => have,
+            None => match self.kernel.observe() {
+                Ok(have) => have,
+                Err(errno) => {
+                    error!(%errno, "the kernel's network cannot be read");
+                    return self.everybody_failed(&format!("read the kernel's network: {errno}"));
+                }
+            },
+        };
+        let want = desired(&self.read());
+        let plan = diff(&have, &want);
+        let Applied { now, failed } = apply(self.kernel.as_mut(), have, &plan);
+        for (owner, error) in &failed {
+            warn!(%owner, %error, "a step failed");
+        }
+        debug!(steps = plan.len(), failed = failed.len(), took = ?started.elapsed(), "carried out");
+        // After a failure the model may be wrong about what is there: look again next time.
+        self.have = failed.is_empty().then_some(now);
+        self.own_changes_until = Instant::now();
+        failed.into_iter().map(|(owner, error)| (owner, error.to_string())).collect()
+    }
+
+    fn everybody_failed(&self, text: &str) -> std::collections::BTreeMap<Owner, String> {
+        let world = self.read();
+        let sandboxes = world.sandboxes.keys().map(|id| Owner::Sandbox(id.short()));
+        let networks = world.networks.keys().map(|id| Owner::Network(id.short()));
+        sandboxes.chain(networks).map(|owner| (owner, text.to_owned())).collect()
+    }
+
+    /// The first round, before anybody asks.
+    fn settle(&mut self) {
+        for (owner, error) in self.carry_out() {
+            error!(%owner, error, "the network is not as recorded");
+        }
+    }
+
+    /// Looks whether the kernel still agrees, and puts right what does not.
+    fn look(&mut self) {
+        let have = match self.kernel.observe() {
+            Ok(have) => have,
+            Err(errno) => {
+                warn!(%errno, "the kernel's network cannot be read");
+                return;
+            }
+        };
+        let want = desired(&self.read());
+        let plan = diff(&have, &want);
+        self.have = Some(have);
+        if let Some(first) = plan.first() {
+            let first = first.why.to_string();
+            info!(steps = plan.len(), first, "the network was changed by somebody else; putting it right");
+            if self.carry_out().is_empty() {
+                (self.told)(Notice::Healed { steps: plan.len(), first });
+            }
+        }
+    }
+}
+
+fn answer(reply: oneshot::Sender<Result<()>>, with: Result<()>) {
+    // Whoever asked may have gone away; the facts are recorded all the same, and whoever closes the sandbox clears them.
+    let _ = reply.send(with);
+}
+
+fn owners(wish: &Wish) -> Vec<Owner> {
+    match wish {
+        Wish::Join { sandbox, places, .. } => {
+            let endpoints = places.iter().map(|place| Owner::Endpoint(place.id.short()));
+            std::iter::once(Owner::Sandbox(sandbox.short())).chain(endpoints).collect()
+        }
+        Wish::Leave(sandbox) => vec![Owner::Sandbox(sandbox.short())],
+        Wish::Network(wish) => vec![Owner::Network(wish.id.short())],
+        Wish::NoNetwork(id) => vec![Owner::Network(id.short())],
+    }
+}
+
+/// What a place needs to know of the host: only published ports make it look.
+fn host_facts(place: &AttachWish) -> Result<Facts> {
+    if place.ports.is_empty() { Ok(Facts { now: now(), ..Facts::default() }) } else { look() }
+}
+
+/// A refusal of `plan` in the daemon's words.
+pub fn refused(refusal: Refusal) -> Error {
+    use decide::Kind;
+    let text = refusal.to_string();
+    match refusal.kind() {
+        Kind::NotFound => Error::NotFound(text),
+        Kind::Conflict => Error::Conflict(text),
+        Kind::Invalid => Error::Invalid(text),
+        Kind::Forbidden => Error::Forbidden(text),
+        Kind::Exhausted => Error::Fault(text),
+    }
+}
+
+/// Seconds since the epoch: the clock by which addresses rest.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
