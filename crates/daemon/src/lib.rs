@@ -7,3 +7,17 @@
 pub mod container;
 /// What went wrong, and whose doing it was.
 pub mod error;
+/// From a container as asked for to what an OCI runtime reads.
+pub mod oci;
+/// A container's root file system.
+pub mod rootfs;
+/// The filter of system calls.
+pub mod seccomp;
+/// Who a container runs as.
+pub mod users;
+/// Volumes, and what a container's mounts are on the host.
+pub mod volumes;
+/// What happened, for whoever listens.
+pub mod events;
+/// Points in time as Docker writes and reads them.
+pub mod time;
