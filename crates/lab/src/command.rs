@@ -51,8 +51,9 @@ fn try_run(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<O
     Ok(Output { code: code(status), stdout: stdout.settled(), stderr: stderr.settled() })
 }
 
-/// Short at first, for most commands are; long later, to leave the processor to them.
-fn pause(started: Instant) -> Duration {
+/// How long to wait before looking again: short at first, for most things are quick; long later, to leave the processor to
+/// them.
+pub(crate) fn pause(started: Instant) -> Duration {
     (started.elapsed() / 8).clamp(Duration::from_micros(200), Duration::from_millis(20))
 }
 

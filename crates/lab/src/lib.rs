@@ -67,6 +67,6 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut question: impl FnMut() -> Op
             return answer;
         }
         assert!(started.elapsed() < limit, "waited {limit:?} in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(command::pause(started));
     }
 }

@@ -1,0 +1,116 @@
+/// A bundle for an OCI runtime alone.
+mod bundle;
+/// The commands that are measured side by side.
+mod contenders;
+/// Processor time of everything in one cgroup.
+mod cpu;
+/// Minima, medians, spreads, and the table of them.
+mod table;
+/// What an engine and its keepers weigh when nothing happens.
+mod weight;
+
+use crate::{cargo, in_a_lab, need_namespaces, packages};
+use anyhow::{Context, Result};
+use contenders::Net;
+use lab::Lab;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use table::{Sample, Samples};
+
+/// What the benchmark is called when it runs itself again in its lab.
+pub const INSIDE: &str = "bench-inside";
+/// How often each command is measured unless told otherwise.
+pub const ROUNDS: u32 = 21;
+/// How long the traces of one command may take to settle before the processor time is read.
+const SETTLE: Duration = Duration::from_millis(60);
+
+/// Builds in release mode and starts the benchmark in a network of its own.
+pub fn outside(rounds: u32) -> Result<ExitCode> {
+    anyhow::ensure!(rounds > 0, "no round measures nothing");
+    need_namespaces()?;
+    packages::need(&[packages::BUILD, packages::RUN])?;
+    let programs = cargo::build_engine(true, &["-p", "lab"])?;
+    in_a_lab(INSIDE, &[rounds.to_string()], &programs)
+}
+
+/// Measures, in fresh namespaces; prints the report and keeps it in `target/bench/start.md`.
+pub fn inside(rounds: u32) -> Result<ExitCode> {
+    let lab = Lab::inside()?;
+    lab.uplink("192.0.2.1/24");
+    let meter = cpu::Meter::of(lab.cgroup())?;
+    let engine = lab.engine(&[]);
+    engine.load_busybox();
+    let mut contenders = contenders::all(&lab, &engine)?;
+    println!("{rounds} rounds of {} commands, one after the other in each round …", contenders.len());
+
+    let mut samples: Vec<Samples> = contenders.iter().map(|_| Samples::default()).collect();
+    // The first round fills caches and is thrown away.
+    for round in 0..=rounds {
+        for (contender, samples) in contenders.iter_mut().zip(&mut samples) {
+            let before = meter.used()?;
+            let started = Instant::now();
+            contender.run().with_context(|| contender.name.clone())?;
+            let wall = started.elapsed();
+            std::thread::sleep(SETTLE);
+            let cpu = meter.used()?.saturating_sub(before);
+            if round > 0 {
+                samples.push(Sample { wall, cpu });
+            }
+        }
+    }
+    lab.here().ok(&["ip", "link", "add", "floor1", "up", "type", "bridge"]);
+    let network = lab::floor::network("floor1", rounds).context("the floor of the network")?;
+
+    let mut report = String::new();
+    writeln!(report, "# Starting a container: `run --rm busybox true`, whole process\n")?;
+    writeln!(
+        report,
+        "{rounds} interleaved rounds, one warm-up round not counted. Wall time from the command's start to its end."
+    )?;
+    writeln!(report, "Processor time: {}, read {SETTLE:?} after each command's end.\n", meter.how())?;
+    for net in [Net::None, Net::Bridge, Net::Host] {
+        let rows: Vec<_> = contenders.iter().zip(&samples).filter(|(contender, _)| contender.net == net).collect();
+        writeln!(report, "## --net {net}\n\n{}", table::of(&rows))?;
+    }
+    let runtimes: Vec<_> =
+        contenders.iter().zip(&samples).filter(|(contender, _)| contender.net == Net::Runtime).collect();
+    writeln!(report, "## The OCI runtime alone: create, start, end of `true`, delete\n\n{}", table::of(&runtimes))?;
+    writeln!(report, "## The network's part\n\n{}", network_part(&contenders, &samples, &network))?;
+    writeln!(report, "## Weight\n\n{}", weight::of(&engine)?)?;
+    print!("\n{report}");
+
+    let dir = cargo::target_dir()?.join("bench");
+    std::fs::create_dir_all(&dir)?;
+    let path = dir.join("start.md");
+    std::fs::write(&path, report).with_context(|| path.display().to_string())?;
+    println!("kept in {}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the network of a bridged container adds, beside the bare kernel's share of it.
+fn network_part(contenders: &[contenders::Contender], samples: &[Samples], floor: &[Duration]) -> String {
+    let least = |net: Net| {
+        let berth = contenders
+            .iter()
+            .zip(samples)
+            .find(|(contender, _)| contender.net == net && contender.name == contenders::BERTH);
+        berth.map(|(_, samples)| samples.wall().min)
+    };
+    let floor = table::Spread::of(floor.iter().copied());
+    let mut text = format!(
+        "Floor (namespace, veth pair, loopback, address, route over raw netlink): min {}, median {}.\n",
+        table::shown(floor.min),
+        table::shown(floor.median)
+    );
+    if let (Some(bridge), Some(none)) = (least(Net::Bridge), least(Net::None)) {
+        let part = bridge.saturating_sub(none);
+        let ratio = part.as_secs_f64() / floor.min.as_secs_f64();
+        text += &format!(
+            "{} bridge less none, of the minima: {}, {ratio:.1} × the floor's minimum.\n",
+            contenders::BERTH,
+            table::shown(part)
+        );
+    }
+    text
+}
