@@ -13,7 +13,11 @@ const COMMAND_LINES: &[(&[&str], i32, &str)] = &[
     (&["run", "-p", "80:80/foo", "busybox"], 125, "invalid proto: foo"),
     (&["run", "-p", "1.2.3.999:80:80", "busybox"], 125, "invalid IP address: 1.2.3.999"),
     (&["run", "-p", "9090-9089:80", "busybox"], 125, "9090-9089"),
-    (&["run", "-p", "90-93:80-82", "busybox"], 125, "invalid ranges specified for container and host Ports: 90-93 and 80-82"),
+    (
+        &["run", "-p", "90-93:80-82", "busybox"],
+        125,
+        "invalid ranges specified for container and host Ports: 90-93 and 80-82",
+    ),
     (&["run", "--expose", "abc", "busybox"], 125, "abc"),
     (&["run", "--link", "a:b:c", "busybox"], 125, "bad format for links: a:b:c"),
     (&["run", "--ip", "foo", "busybox"], 125, "foo"),
@@ -26,11 +30,23 @@ const COMMAND_LINES: &[(&[&str], i32, &str)] = &[
     (&["run", "--restart", "sometimes", "busybox"], 125, "sometimes"),
     (&["run", "--restart", "always", "--rm", "busybox"], 125, "--rm"),
     (&["run", "--name", "we b", "busybox"], 125, "Invalid container name (we b)"),
-    (&["run", "--hostname", "a", "--net", "container:x", "busybox"], 125, "conflicting options: hostname and the network mode"),
+    (
+        &["run", "--hostname", "a", "--net", "container:x", "busybox"],
+        125,
+        "conflicting options: hostname and the network mode",
+    ),
     (&["run", "--net", "container:", "busybox"], 125, "invalid container format container:<name|id>"),
     (&["run", "--net", "nosuchnet", "busybox"], 125, "network nosuchnet not found"),
-    (&["run", "-p", "80:80", "--net", "container:x", "busybox"], 125, "conflicting options: port publishing and the container type network mode"),
-    (&["run", "--dns", "1.1.1.1", "--net", "container:x", "busybox"], 125, "conflicting options: dns and the network mode"),
+    (
+        &["run", "-p", "80:80", "--net", "container:x", "busybox"],
+        125,
+        "conflicting options: port publishing and the container type network mode",
+    ),
+    (
+        &["run", "--dns", "1.1.1.1", "--net", "container:x", "busybox"],
+        125,
+        "conflicting options: dns and the network mode",
+    ),
     (&["run", "--cap-add", "NOSUCH", "busybox"], 125, "NOSUCH"),
     (&["run", "--security-opt", "nosuch=1", "busybox"], 125, "nosuch"),
     (&["run", "--security-opt", "seccomp=/nosuch/file", "busybox"], 125, "/nosuch/file"),
@@ -81,9 +97,21 @@ const REQUESTS: &[(&str, &str, &str, u16, &str)] = &[
     ("POST", "/v1.41/containers/create", "{\"Image\":\"nosuch\"}", 404, "No such image: nosuch"),
     ("POST", "/v1.41/containers/create?name=a%20b", "{\"Image\":\"busybox\"}", 400, "a b"),
     ("POST", "/v1.41/containers/create", "{\"Image\":\"busybox\",\"HostConfig\":{\"Memory\":-5}}", 400, ""),
-    ("POST", "/v1.41/containers/create", "{\"Image\":\"busybox\",\"HostConfig\":{\"PortBindings\":{\"80/foo\":[]}}}", 400, "80/foo"),
+    (
+        "POST",
+        "/v1.41/containers/create",
+        "{\"Image\":\"busybox\",\"HostConfig\":{\"PortBindings\":{\"80/foo\":[]}}}",
+        400,
+        "80/foo",
+    ),
     ("POST", "/v1.41/containers/create", "{\"Image\":\"busybox\",\"HostConfig\":{\"Binds\":[\"x\"]}}", 400, "x"),
-    ("POST", "/v1.41/containers/create", "{\"Image\":\"busybox\",\"HostConfig\":{\"RestartPolicy\":{\"Name\":\"odd\"}}}", 400, "odd"),
+    (
+        "POST",
+        "/v1.41/containers/create",
+        "{\"Image\":\"busybox\",\"HostConfig\":{\"RestartPolicy\":{\"Name\":\"odd\"}}}",
+        400,
+        "odd",
+    ),
     ("POST", "/v1.41/containers/nosuch/start", "", 404, "No such container: nosuch"),
     ("POST", "/v1.41/containers/nosuch/kill?signal=9", "", 404, "No such container: nosuch"),
     ("POST", "/v1.41/containers/nosuch/wait", "", 404, "No such container: nosuch"),
@@ -122,7 +150,9 @@ fn every_bad_input_is_refused_by_name_and_leaves_nothing() {
             let (got, text) = engine.http(method, path, body);
             let message = serde_json::from_str::<serde_json::Value>(&text).ok();
             let message = message.as_ref().and_then(|m| m["message"].as_str()).map(str::to_owned);
-            if got != *status || !message.as_deref().is_some_and(|message| !message.is_empty() && message.contains(says)) {
+            if got != *status
+                || !message.as_deref().is_some_and(|message| !message.is_empty() && message.contains(says))
+            {
                 wrong.push(format!("{method} {path} {body}: wanted {status} and {says:?}, got {got} {text:?}"));
             }
         }
@@ -142,7 +172,12 @@ fn archives_that_are_none_are_refused() {
     lab::alone(|lab| {
         let engine = lab.engine(&[]);
         let before = residue::listing(&engine);
-        for (name, bytes) in [("empty", &b""[..]), ("text", b"this is no archive"), ("zeros", &[0u8; 20480]), ("gzip", b"\x1f\x8b\x08\x00junk")] {
+        for (name, bytes) in [
+            ("empty", &b""[..]),
+            ("text", b"this is no archive"),
+            ("zeros", &[0u8; 20480]),
+            ("gzip", b"\x1f\x8b\x08\x00junk"),
+        ] {
             let file = lab.dir().join(name);
             std::fs::write(&file, bytes).unwrap();
             let out = engine.berth(&["load", "-i", file.to_str().unwrap()]);

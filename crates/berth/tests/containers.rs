@@ -84,10 +84,29 @@ fn files_volumes_and_memory_are_mounted() {
         says(&engine, &["run", "--rm", "-v", "keep:/data", "busybox", "sh", "-c", "echo kept > /data/f"], 0, "");
         says(&engine, &["run", "--rm", "-v", "keep:/data", "busybox", "cat", "/data/f"], 0, "kept\n");
         assert_eq!(engine.ok(&["volume", "ls", "-q"]), "keep\n");
-        says(&engine, &["run", "--rm", "--tmpfs", "/t:size=1m", "busybox", "sh", "-c", "mount | grep -c ' /t type tmpfs'"], 0, "1\n");
+        says(
+            &engine,
+            &["run", "--rm", "--tmpfs", "/t:size=1m", "busybox", "sh", "-c", "mount | grep -c ' /t type tmpfs'"],
+            0,
+            "1\n",
+        );
         says(&engine, &["run", "--rm", "--read-only", "busybox", "touch", "/x"], 1, "");
         says(&engine, &["run", "--rm", "--read-only", "--tmpfs", "/t", "busybox", "touch", "/t/x"], 0, "");
-        says(&engine, &["run", "--rm", "--shm-size", "8m", "busybox", "sh", "-c", "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"], 0, "8192\n");
+        says(
+            &engine,
+            &[
+                "run",
+                "--rm",
+                "--shm-size",
+                "8m",
+                "busybox",
+                "sh",
+                "-c",
+                "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2",
+            ],
+            0,
+            "8192\n",
+        );
         engine.ok(&["run", "-d", "--name", "anon", "-v", "/data", "busybox", "sleep", "1000"]);
         assert_eq!(engine.ok(&["volume", "ls", "-q"]).lines().count(), 2);
         engine.ok(&["rm", "-f", "-v", "anon"]);
@@ -128,7 +147,14 @@ fn rights_are_dockers_by_default_and_change_as_asked() {
         engine.ok(&["run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "ip", "link", "set", "eth0", "mtu", "1400"]);
         let mount = engine.berth(&["run", "--rm", "busybox", "mount", "-t", "tmpfs", "none", "/mnt"]);
         assert_ne!(mount.code, 0, "{mount:?}");
-        let masked = engine.ok(&["run", "--rm", "busybox", "sh", "-c", "cat /proc/kcore | wc -c; touch /proc/sys/kernel/x 2>&1 || echo refused"]);
+        let masked = engine.ok(&[
+            "run",
+            "--rm",
+            "busybox",
+            "sh",
+            "-c",
+            "cat /proc/kcore | wc -c; touch /proc/sys/kernel/x 2>&1 || echo refused",
+        ]);
         assert!(masked.starts_with("0\n") && masked.contains("refused"), "{masked}");
         // An exec is no way around.
         engine.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
@@ -143,14 +169,48 @@ fn rights_are_dockers_by_default_and_change_as_asked() {
 fn limits_hold() {
     lab::alone(|lab| {
         let engine = engine(lab);
-        let out = engine.berth(&["run", "--name", "hungry", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; tail /dev/zero"]);
+        let out = engine.berth(&[
+            "run",
+            "--name",
+            "hungry",
+            "-m",
+            "16m",
+            "--memory-swap",
+            "16m",
+            "busybox",
+            "sh",
+            "-c",
+            "dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; tail /dev/zero",
+        ]);
         assert_eq!(out.code, 137, "{out:?}");
         assert_eq!(engine.ok(&["inspect", "-f", "{{.State.OOMKilled}}", "hungry"]).trim(), "true");
         engine.ok(&["rm", "hungry"]);
-        let out = engine.berth(&["run", "--rm", "--pids-limit", "5", "busybox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait"]);
-        assert!(out.stderr.contains("can't fork") || out.stderr.contains("Resource temporarily unavailable"), "{out:?}");
-        says(&engine, &["run", "--rm", "--ulimit", "nofile=123:456", "busybox", "sh", "-c", "ulimit -n; ulimit -Hn"], 0, "123\n456\n");
-        says(&engine, &["run", "--rm", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "cat", "/proc/sys/net/ipv4/ip_forward"], 0, "1\n");
+        let out = engine.berth(&[
+            "run",
+            "--rm",
+            "--pids-limit",
+            "5",
+            "busybox",
+            "sh",
+            "-c",
+            "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait",
+        ]);
+        assert!(
+            out.stderr.contains("can't fork") || out.stderr.contains("Resource temporarily unavailable"),
+            "{out:?}"
+        );
+        says(
+            &engine,
+            &["run", "--rm", "--ulimit", "nofile=123:456", "busybox", "sh", "-c", "ulimit -n; ulimit -Hn"],
+            0,
+            "123\n456\n",
+        );
+        says(
+            &engine,
+            &["run", "--rm", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "cat", "/proc/sys/net/ipv4/ip_forward"],
+            0,
+            "1\n",
+        );
         engine.ok(&["run", "-d", "--name", "c", "--cpus", "0.5", "-m", "64m", "busybox", "sleep", "1000"]);
         let stats = engine.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", "c"]);
         assert!(stats.starts_with("c ") && stats.contains("64MiB") && stats.trim().ends_with(" 1"), "{stats}");
@@ -167,7 +227,17 @@ fn a_life_from_create_to_rm() {
     lab::alone(|lab| {
         let engine = engine(lab);
         let before = residue::listing(&engine);
-        engine.ok(&["create", "--name", "c", "--stop-timeout", "1", "busybox", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"]);
+        engine.ok(&[
+            "create",
+            "--name",
+            "c",
+            "--stop-timeout",
+            "1",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done",
+        ]);
         let status = || engine.ok(&["inspect", "-f", "{{.State.Status}}", "c"]).trim().to_owned();
         assert_eq!(status(), "created");
         assert_eq!(engine.ok(&["start", "c"]), "c\n");
@@ -177,7 +247,9 @@ fn a_life_from_create_to_rm() {
         assert_eq!(status(), "paused");
         assert!(engine.ok(&["ps"]).contains("(Paused)"));
         engine.ok(&["unpause", "c"]);
-        lab::wait_for("its first words", Duration::from_secs(5), || (engine.ok(&["logs", "c"]) == "up\n").then_some(()));
+        lab::wait_for("its first words", Duration::from_secs(5), || {
+            (engine.ok(&["logs", "c"]) == "up\n").then_some(())
+        });
         engine.ok(&["rename", "c", "d"]);
         engine.ok(&["rename", "d", "c"]);
         let top = engine.ok(&["top", "c"]);
@@ -193,7 +265,17 @@ fn a_life_from_create_to_rm() {
         engine.ok(&["kill", "-s", "KILL", "c"]);
         assert_eq!(status(), "exited");
         assert_eq!(engine.ok(&["wait", "c"]).trim(), "137");
-        let events = engine.ok(&["events", "--since", "1h", "--until", "0s", "--filter", "container=c", "--format", "{{.Action}}"]);
+        let events = engine.ok(&[
+            "events",
+            "--since",
+            "1h",
+            "--until",
+            "0s",
+            "--filter",
+            "container=c",
+            "--format",
+            "{{.Action}}",
+        ]);
         for action in ["create", "start", "pause", "unpause", "rename", "kill", "die", "stop", "restart"] {
             assert!(events.lines().any(|line| line == action), "no {action} in {events}");
         }
@@ -206,7 +288,16 @@ fn a_life_from_create_to_rm() {
 fn logs_are_kept_and_followed() {
     lab::alone(|lab| {
         let engine = engine(lab);
-        engine.ok(&["run", "-d", "--name", "c", "busybox", "sh", "-c", "for i in 1 2 3; do echo line $i; done; echo bad >&2; sleep 0.3; echo last"]);
+        engine.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "c",
+            "busybox",
+            "sh",
+            "-c",
+            "for i in 1 2 3; do echo line $i; done; echo bad >&2; sleep 0.3; echo last",
+        ]);
         let mut follow = engine.spawn(&["logs", "-f", "c"]);
         let followed = follow.wait(Duration::from_secs(10));
         assert_eq!(followed.stdout, "line 1\nline 2\nline 3\nlast\n", "{followed:?}");
@@ -258,7 +349,10 @@ fn a_terminal_is_a_terminal() {
         let engine = engine(lab);
         // `script` gives the client a terminal of its own.
         let program = engine.berth_command(&["run", "--rm", "-it", "busybox", "sh", "-c", "tty; stty size"]);
-        let line: Vec<String> = std::iter::once(program.get_program()).chain(program.get_args()).map(|w| format!("'{}'", w.to_string_lossy())).collect();
+        let line: Vec<String> = std::iter::once(program.get_program())
+            .chain(program.get_args())
+            .map(|w| format!("'{}'", w.to_string_lossy()))
+            .collect();
         let shell = format!("stty rows 33 cols 77; {}", line.join(" "));
         let out = lab.here().run(&["script", "-qec", &shell, "/dev/null"]);
         assert!(out.stdout.contains("/dev/pts/0"), "{out:?}");

@@ -63,7 +63,9 @@ fn a_crash_at_any_step_of_a_start_leaves_nothing_half_done() {
                 if state.code == 0 {
                     let words: Vec<&str> = state.stdout.split_whitespace().collect();
                     match words[0] {
-                        "running" => assert!(std::path::Path::new(&format!("/proc/{}", words[1])).exists(), "step {at}"),
+                        "running" => {
+                            assert!(std::path::Path::new(&format!("/proc/{}", words[1])).exists(), "step {at}")
+                        }
                         "created" => assert_eq!(words[1], "0", "step {at}"),
                         other => panic!("step {at}: the container is {other}"),
                     }

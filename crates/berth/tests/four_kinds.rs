@@ -30,11 +30,15 @@ fn a_closed_container_has_only_its_loopback() {
             assert!(out.stdout.contains("inet 127.0.0.1/8"), "{client}: {}", out.stdout);
             assert!(out.stdout.contains("inet6 ::1/128"), "{client}: {}", out.stdout);
         });
-        each_client(&engine, &["run", "--rm", "--net", "none", "busybox", "ping", "-w", "2", "8.8.8.8"], |client, out| {
-            assert_eq!(out.code, 1, "{client}: {out:?}");
-            let said = out.stderr.contains("Network is unreachable") || out.stderr.contains("Network unreachable");
-            assert!(said, "{client}: {out:?}");
-        });
+        each_client(
+            &engine,
+            &["run", "--rm", "--net", "none", "busybox", "ping", "-w", "2", "8.8.8.8"],
+            |client, out| {
+                assert_eq!(out.code, 1, "{client}: {out:?}");
+                let said = out.stderr.contains("Network is unreachable") || out.stderr.contains("Network unreachable");
+                assert!(said, "{client}: {out:?}");
+            },
+        );
         each_client(&engine, &["run", "--rm", "--net", "none", "busybox", "cat", "/etc/hosts"], |client, out| {
             assert!(out.stdout.contains("127.0.0.1\tlocalhost"), "{client}: {}", out.stdout);
             assert!(!out.stdout.contains("172."), "{client}: {}", out.stdout);
@@ -50,14 +54,16 @@ fn a_bridged_container_reaches_the_outside_with_the_hosts_address() {
         let server = friend.serve_tcp("192.0.2.2:8000", "hello");
         let engine = engine(lab);
         for net in [&["--net", "bridge"][..], &[]] {
-            let words: Vec<&str> = ["run", "--rm"].iter().chain(net).chain(&["busybox", "ip", "addr"]).copied().collect();
+            let words: Vec<&str> =
+                ["run", "--rm"].iter().chain(net).chain(&["busybox", "ip", "addr"]).copied().collect();
             each_client(&engine, &words, |client, out| {
                 assert_eq!(out.code, 0, "{client}: {out:?}");
                 let links: Vec<&str> = out.stdout.lines().filter(|line| !line.starts_with(' ')).collect();
                 assert_eq!(links.len(), 2, "{client}: {}", out.stdout);
                 assert!(links[1].contains(": eth0@if"), "{client}: {}", out.stdout);
                 assert!(links[1].contains("UP,LOWER_UP") && links[1].contains("mtu 1500"), "{client}: {}", out.stdout);
-                let addrs: Vec<&str> = out.stdout.lines().filter(|l| l.contains("inet ") && l.contains("eth0")).collect();
+                let addrs: Vec<&str> =
+                    out.stdout.lines().filter(|l| l.contains("inet ") && l.contains("eth0")).collect();
                 assert_eq!(addrs.len(), 1, "{client}: {}", out.stdout);
                 assert!(addrs[0].contains("inet 172.17.0.") && addrs[0].contains("/16 "), "{client}: {}", out.stdout);
                 assert!(!out.stdout.contains("inet6 fe80"), "{client}: {}", out.stdout);
@@ -67,7 +73,8 @@ fn a_bridged_container_reaches_the_outside_with_the_hosts_address() {
             assert_eq!(out.code, 0, "{client}: {out:?}");
             assert!(out.stdout.starts_with("hello 192.0.2.1"), "{client}: {out:?}");
         });
-        let strangers: Vec<_> = server.peers().into_iter().filter(|peer| peer.ip().to_string() != "192.0.2.1").collect();
+        let strangers: Vec<_> =
+            server.peers().into_iter().filter(|peer| peer.ip().to_string() != "192.0.2.1").collect();
         assert!(strangers.is_empty(), "the friend saw other addresses than the host's: {strangers:?}");
         each_client(&engine, &["run", "--rm", "busybox", "ping", "-c", "1", "-w", "2", "192.0.2.2"], |client, out| {
             assert_eq!(out.code, 0, "{client}: {out:?}");
@@ -108,12 +115,29 @@ fn bridged_containers_have_addresses_of_their_own_and_the_host_reaches_them() {
 fn a_joined_container_shares_the_stack() {
     lab::alone(|lab| {
         let engine = engine(lab);
-        engine.ok(&["run", "-d", "--name", "brady", "--net", "none", "busybox", "nc", "-lk", "127.0.0.1:3333", "-e", "cat"]);
-        each_client(&engine, &["run", "--rm", "--net", "container:brady", "busybox", "netstat", "-al"], |client, out| {
-            assert_eq!(out.code, 0, "{client}: {out:?}");
-            let listens = out.stdout.lines().any(|line| line.contains(":3333") && line.contains("LISTEN"));
-            assert!(listens, "{client}: {}", out.stdout);
-        });
+        engine.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "brady",
+            "--net",
+            "none",
+            "busybox",
+            "nc",
+            "-lk",
+            "127.0.0.1:3333",
+            "-e",
+            "cat",
+        ]);
+        each_client(
+            &engine,
+            &["run", "--rm", "--net", "container:brady", "busybox", "netstat", "-al"],
+            |client, out| {
+                assert_eq!(out.code, 0, "{client}: {out:?}");
+                let listens = out.stdout.lines().any(|line| line.contains(":3333") && line.contains("LISTEN"));
+                assert!(listens, "{client}: {}", out.stdout);
+            },
+        );
         each_client(&engine, &["run", "--rm", "--net", "container:brady", "busybox", "ip", "addr"], |client, out| {
             assert!(!out.stdout.contains("eth0"), "{client}: {}", out.stdout);
         });
@@ -166,7 +190,9 @@ fn an_open_container_sees_the_host() {
                 assert!(out.stdout.contains(link), "{client}: no {link} in {}", out.stdout);
             }
         });
-        engine.ok(&["run", "-d", "--name", "low", "--net", "host", "busybox", "nc", "-lk", "-p", "80", "-e", "echo", "low port"]);
+        engine.ok(&[
+            "run", "-d", "--name", "low", "--net", "host", "busybox", "nc", "-lk", "-p", "80", "-e", "echo", "low port",
+        ]);
         let answer = lab::wait_for("the open container's port", std::time::Duration::from_secs(5), || {
             friend.tcp("192.0.2.1:80").ok()
         });

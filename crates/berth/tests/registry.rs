@@ -30,7 +30,10 @@ fn pushed_and_pulled_is_byte_identical_and_a_corrupt_blob_is_refused() {
         assert_eq!(engine.ok(&["inspect", "-f", "{{.Id}}", name]), id);
         let second = lab.dir().join("second.tar");
         engine.ok(&["save", "-o", second.to_str().unwrap(), name]);
-        assert!(std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap(), "the image is not the same after its journey");
+        assert!(
+            std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap(),
+            "the image is not the same after its journey"
+        );
         assert_eq!(engine.ok(&["run", "--rm", name, "echo", "alive"]), "alive\n");
         let again = engine.ok(&["pull", name]);
         assert!(again.contains("Image is up to date"), "{again}");
@@ -40,7 +43,8 @@ fn pushed_and_pulled_is_byte_identical_and_a_corrupt_blob_is_refused() {
         }
         // Somebody changes a byte of every large blob in the registry's own storage.
         engine.ok(&["rmi", name]);
-        let blobs = lab.here().ok(&["find", store.to_str().unwrap(), "-path", "*blobs*", "-name", "data", "-size", "+64k"]);
+        let blobs =
+            lab.here().ok(&["find", store.to_str().unwrap(), "-path", "*blobs*", "-name", "data", "-size", "+64k"]);
         assert!(!blobs.trim().is_empty(), "the registry holds no layer");
         for blob in blobs.lines() {
             let mut bytes = std::fs::read(blob).unwrap();

@@ -1,0 +1,126 @@
+//! `top`, `port`, `diff`.
+
+use serde_json::Value;
+
+use super::Ask;
+use super::row::text;
+use crate::failure::Failure;
+use crate::wire::{Call, escape};
+use crate::{literal, printer, table};
+
+/// Shows the processes of a container.
+pub async fn top(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let arguments = ask.args[1..].join(" ");
+    let call = Call::get(format!("/containers/{}/top", escape(&ask.args[0])))
+        .query_if("ps_args", Some(arguments).filter(|text| !text.is_empty()));
+    let found = ask.wire.ask(call).await?;
+    let line = |row: &Value| {
+        let cells = row.as_array().into_iter().flatten().map(|cell| cell.as_str().unwrap_or_default());
+        cells.collect::<Vec<_>>().join("\t")
+    };
+    let mut lines = vec![line(&found["Titles"])];
+    lines.extend(found["Processes"].as_array().into_iter().flatten().map(line));
+    printer::out(&table::layout(&lines));
+    Ok(0)
+}
+
+/// Shows what a container changed in its file system.
+pub async fn diff(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let changes = ask.wire.ask(Call::get(format!("/containers/{}/changes", escape(&ask.args[0])))).await?;
+    for change in changes.as_array().into_iter().flatten() {
+        let kind = match change["Kind"].as_u64() {
+            Some(0) => "C",
+            Some(1) => "A",
+            Some(2) => "D",
+            _ => "?",
+        };
+        printer::line(&format!("{kind} {}", text(change, "Path")));
+    }
+    Ok(0)
+}
+
+/// Lists the published ports of a container.
+pub async fn port(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let (name, wanted) = match ask.args.as_slice() {
+        [verb, container, spec] if verb == "add" || verb == "rm" => {
+            return Err(Failure::refused(format!(
+                "berth: 'berth port {verb} {container} {spec}' is not supported yet: publish ports with -p when the container is made"
+            )));
+        }
+        [name] => (name, None),
+        [name, port] => (name, Some(port)),
+        _ => {
+            return Err(Failure::refused(
+                "berth: 'berth port' requires at least 1 and at most 2 arguments\n\nUsage:  berth port CONTAINER [PRIVATE_PORT[/PROTO]]\n\nRun 'berth port --help' for more information",
+            ));
+        }
+    };
+    let container = ask.wire.ask(Call::get(format!("/containers/{}/json", escape(name)))).await?;
+    let ports = &container["NetworkSettings"]["Ports"];
+    match wanted {
+        None => printer::out(&listing(ports)),
+        Some(port) => {
+            let (number, proto) = port.split_once('/').unwrap_or((port, "tcp"));
+            literal::uint16(number).map_err(|_| {
+                Failure::refused(format!("Error: invalid port ({number}): value must be a number from 1 to 65535"))
+            })?;
+            let hosts = addresses(&ports[format!("{number}/{proto}")]);
+            if hosts.is_empty() {
+                return Err(Failure::refused(format!("Error: No public port '{port}' published for {name}")));
+            }
+            for host in hosts {
+                printer::line(&host);
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// The host addresses of one port: `0.0.0.0:80`, `[::]:80`.
+fn addresses(bindings: &Value) -> Vec<String> {
+    let bindings = bindings.as_array().into_iter().flatten();
+    bindings
+        .map(|binding| match text(binding, "HostIp") {
+            ip if ip.contains(':') => format!("[{ip}]:{}", text(binding, "HostPort")),
+            ip => format!("{ip}:{}", text(binding, "HostPort")),
+        })
+        .collect()
+}
+
+fn listing(ports: &Value) -> String {
+    let mut all: Vec<(u16, &str, String)> = ports
+        .as_object()
+        .into_iter()
+        .flatten()
+        .flat_map(|(port, bindings)| {
+            let (number, proto) = port.split_once('/').unwrap_or((port, "tcp"));
+            let number: u16 = number.parse().unwrap_or(0);
+            addresses(bindings).into_iter().map(move |host| (number, proto, format!("{port} -> {host}\n")))
+        })
+        .collect();
+    // Stable: the addresses of one port stay as the engine lists them, IPv4 first.
+    all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    all.into_iter().map(|(_, _, line)| line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ports_are_sorted_by_number() {
+        let ports = json!({
+            "10000/tcp": [{"HostIp": "0.0.0.0", "HostPort": "5"}],
+            "5000/udp": [{"HostIp": "0.0.0.0", "HostPort": "7"}],
+            "5000/tcp": [{"HostIp": "0.0.0.0", "HostPort": "32774"}, {"HostIp": "::", "HostPort": "32774"}],
+            "9/tcp": null
+        });
+        assert_eq!(
+            listing(&ports),
+            "5000/tcp -> 0.0.0.0:32774\n5000/tcp -> [::]:32774\n5000/udp -> 0.0.0.0:7\n10000/tcp -> 0.0.0.0:5\n"
+        );
+        assert_eq!(listing(&Value::Null), "");
+    }
+}

@@ -1,0 +1,20 @@
+//! What `run` and `create` ask for: flags as typed, turned into the body of `POST /containers/create`.
+
+/// The flags themselves, and the body made of them.
+pub mod body;
+/// Devices, weights and rates of devices, GPUs.
+pub mod devices;
+/// Environment variables, labels, and the files they are read from.
+pub mod envs;
+/// The flags of `run` and `create` as definitions.
+pub mod flags;
+/// Limits of the process: ulimits, restart policies, sysctls.
+pub mod limits;
+/// Bind mounts, volumes, tmpfs.
+pub mod mounts;
+/// Hosts lines, resolvers, links, MAC addresses.
+pub mod names;
+/// `--network` in its short and long form, and the flags that belong to the first network.
+pub mod networks;
+/// `-p` and `--expose`.
+pub mod ports;
