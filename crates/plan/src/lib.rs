@@ -18,12 +18,18 @@ pub mod diff;
 pub mod elements;
 /// A kernel that is nothing but the model.
 pub mod fake;
+/// Invariants of the facts, as a function that lists what breaks them.
+pub mod check;
+/// A table as text, in the words of `nft list table`.
+pub mod text;
 /// The wished-for firewall: constant rules, and elements that follow the facts.
 pub mod firewall;
 /// Names that are valid once they are built.
 pub mod ids;
 /// Which address and which subnet are free.
 pub mod ipam;
+/// The texts by which a container finds names: `hosts`, `resolv.conf`.
+pub mod names;
 /// A host's network as a value, and the operations on it.
 pub mod netstate;
 /// A firewall's rules, sets and maps as data.

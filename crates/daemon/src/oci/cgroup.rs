@@ -307,7 +307,12 @@ mod tests {
         tree.make(&top).unwrap();
         let paths = tree.paths(&path);
         // As a runtime does: a group that hands controllers down takes no process itself.
-        paths.places.iter().for_each(|place| std::fs::create_dir(&place.at).unwrap());
+        for place in &paths.places {
+            std::fs::create_dir(&place.at).unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| !place.v2) {
+                inherit(place.at.parent().unwrap(), &place.at, file).unwrap();
+            }
+        }
         assert!(paths.exists());
         assert_eq!(paths.pids().unwrap(), Vec::<i32>::new());
         let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
