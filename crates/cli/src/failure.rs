@@ -98,7 +98,11 @@ impl Failure {
         }
         let text = self.to_string();
         Self::Exit {
-            code: start_code(&text),
+            // Only what the engine says of a start can mean the container's program.
+            code: match &self {
+                Self::Engine { message, .. } => start_code(message),
+                _ => 125,
+            },
             text: format!("berth: {text}\n\nRun 'berth {command} --help' for more information"),
         }
     }
@@ -142,6 +146,8 @@ mod tests {
     #[test]
     fn a_failure_with_its_own_code_keeps_it() {
         assert_eq!(Failure::silent(7).of_run("run").code(), 7);
+        let ours = Failure::refused("open /x: no such file or directory");
+        assert_eq!(ours.of_run("run").code(), 125);
         assert_eq!(Failure::refused("no").code(), 1);
     }
 }

@@ -101,6 +101,10 @@ fn locate<'c, 'a>(root: &'c Command, args: &'a [String]) -> (String, &'c Command
     while index < rest.len() {
         let word = &rest[index];
         if word.starts_with('-') {
+            // A flag that is unknown here is what the complaint is about.
+            if !knows(command, word) {
+                break;
+            }
             // Only flags of the root with a separate value stand before a command.
             let takes_value =
                 matches!(word.as_str(), "-H" | "--host" | "-l" | "--log-level" | "--config" | "-c" | "--context");
@@ -121,6 +125,15 @@ fn locate<'c, 'a>(root: &'c Command, args: &'a [String]) -> (String, &'c Command
         }
     }
     (path, command, rest)
+}
+
+/// Whether a command has all flags that a word names.
+fn knows(command: &Command, word: &str) -> bool {
+    if word.starts_with("--") {
+        return argument(command, word).is_some();
+    }
+    let mut letters = word.trim_start_matches('-').chars().take_while(|c| *c != '=');
+    letters.next().is_none_or(|letter| command.get_arguments().any(|arg| arg.get_short() == Some(letter)))
 }
 
 fn usage_line(command: &Command) -> String {
@@ -197,6 +210,18 @@ mod tests {
             },
         };
         format!("{}: {}", usage.code, usage.text.lines().next().unwrap_or_default())
+    }
+
+    #[test]
+    fn an_unknown_flag_before_a_command_is_the_roots() {
+        let words: Vec<OsString> = ["-Z", "run"].map(OsString::from).to_vec();
+        let mut root = commands::command();
+        let all = std::iter::once(OsString::from("berth")).chain(words.iter().cloned());
+        let error = root.try_get_matches_from_mut(all).expect_err("-Z is no flag");
+        assert_eq!(
+            explain(&root, &error, &words).text,
+            "unknown shorthand flag: 'Z' in -Z\n\nUsage:  berth [OPTIONS] COMMAND [ARG...]\n\nRun 'berth --help' for more information"
+        );
     }
 
     #[test]

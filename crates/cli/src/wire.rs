@@ -299,6 +299,16 @@ impl Wire {
         Ok(value)
     }
 
+    /// Sends a request and gives the JSON of its answer as the engine wrote it.
+    pub async fn text(&self, call: Call) -> Result<String, Failure> {
+        let (answer, sender) = self.exchange(&call, None, false).await?;
+        let answer = self.accepted(&call, answer).await?;
+        let text = answer.into_body().collect().await.map_err(|err| self.lost(&call.name(), &err))?.to_bytes();
+        *self.idle.borrow_mut() = Some(sender);
+        String::from_utf8(text.into())
+            .map_err(|_| Failure::Garbled { request: call.name(), reason: "it is no UTF-8".to_owned() })
+    }
+
     async fn whole(&self, call: &Call, answer: Response<Incoming>) -> Result<Value, Failure> {
         let bytes = answer.into_body().collect().await.map_err(|err| self.lost(&call.name(), &err))?.to_bytes();
         if bytes.iter().all(u8::is_ascii_whitespace) {

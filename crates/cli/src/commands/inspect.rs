@@ -1,9 +1,6 @@
 //! `inspect` of everything: the engine's own JSON, whole or through a template.
 
-use std::io::Write;
-
 use clap::Arg;
-use serde::Serialize;
 use serde_json::Value;
 
 use super::Ask;
@@ -119,17 +116,13 @@ async fn inspect(ask: &Ask<'_>, kinds: &[Kind], size: bool) -> Result<u8, Failur
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     'names: for name in &ask.args {
         for &kind in kinds {
-            match ask.wire.ask(kind.call(name, size)).await {
-                Ok(value) => {
-                    found.push(value);
-                    continue 'names;
-                }
-                Err(failure @ Failure::Engine { .. }) if kinds.len() == 1 => {
-                    failed.push(failure.to_string());
+            match ask.wire.text(kind.call(name, size)).await {
+                Ok(text) => {
+                    found.push(text);
                     continue 'names;
                 }
                 // What cannot be answered for one kind may be there as another.
-                Err(Failure::Engine { status: 404 | 501, .. }) => {}
+                Err(Failure::Engine { status: 404 | 501, .. }) if kinds.len() > 1 => {}
                 Err(failure @ Failure::Engine { .. }) => {
                     failed.push(failure.to_string());
                     continue 'names;
@@ -140,17 +133,27 @@ async fn inspect(ask: &Ask<'_>, kinds: &[Kind], size: bool) -> Result<u8, Failur
         failed.push(format!("Error: No such object: {name}"));
     }
     match template {
-        None => printer::line(&indented(&Value::Array(found))),
-        Some(None) => printer::line(&crate::template::json_text(&Value::Array(found))),
+        None => printer::line(&indented(&format!("[{}]", found.join(",")))),
+        Some(None) => {
+            printer::line(&format!("[{}]", found.iter().map(|text| text.trim()).collect::<Vec<_>>().join(",")))
+        }
         Some(Some(template)) => {
-            for value in &found {
-                match template.print(value, Missing::Entry) {
-                    Ok(text) => printer::line(&text),
+            let mut printed = 0;
+            for text in &found {
+                let value: Value = serde_json::from_str(text).map_err(|err| Failure::Garbled {
+                    request: "the inspection".to_owned(),
+                    reason: format!("it is no JSON: {err}"),
+                })?;
+                match template.print(&value, Missing::Entry) {
+                    Ok(text) => {
+                        printer::line(&text);
+                        printed += 1;
+                    }
                     Err(why) => failed.push(format!("template parsing error: {why}")),
                 }
             }
-            if found.is_empty() {
-                // As Docker does: an empty line says that there is nothing to print the template for.
+            if printed == 0 {
+                // As Docker does: scripts that read one line get an empty one.
                 printer::line("");
             }
         }
@@ -158,15 +161,52 @@ async fn inspect(ask: &Ask<'_>, kinds: &[Kind], size: bool) -> Result<u8, Failur
     if failed.is_empty() { Ok(0) } else { Err(Failure::refused(failed.join("\n"))) }
 }
 
-/// JSON with an indent of four blanks; empty lists and objects on one line.
-fn indented(value: &Value) -> String {
-    let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut writer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    // Writing a value to memory has nothing that could fail.
-    let _ = value.serialize(&mut writer);
-    let _ = out.flush();
-    String::from_utf8_lossy(&out).into_owned()
+/// JSON with an indent of four blanks, in the order in which the engine wrote it; empty lists and objects on one line.
+fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    let newline = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("    ", depth));
+    };
+    let mut chars = json.chars().filter(|c| !matches!(c, '\n' | '\r')).peekable();
+    while let Some(c) = chars.next() {
+        if in_text {
+            out.push(c);
+            in_text = c != '"' || escaped;
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '"' => {
+                in_text = true;
+                out.push(c);
+            }
+            '{' | '[' => {
+                while chars.next_if(|c| c.is_whitespace()).is_some() {}
+                out.push(c);
+                if let Some(close) = chars.next_if(|c| matches!(c, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    newline(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                newline(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                newline(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -175,11 +215,23 @@ mod tests {
 
     #[test]
     fn the_indent_is_four_blanks() {
-        let value = serde_json::json!([{"A": {"B": []}, "C": {}}]);
         assert_eq!(
-            indented(&value),
-            "[\n    {\n        \"A\": {\n            \"B\": []\n        },\n        \"C\": {}\n    }\n]"
+            indented(r#"[{"Z": {"B":[ ]},"A":{},"t":"a\\\"b: {\\\\","n":[1,2]}]"#),
+            r#"[
+    {
+        "Z": {
+            "B": []
+        },
+        "A": {},
+        "t": "a\\\"b: {\\\\",
+        "n": [
+            1,
+            2
+        ]
+    }
+]"#
         );
+        assert_eq!(indented("[]"), "[]");
     }
 
     #[test]

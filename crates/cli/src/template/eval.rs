@@ -85,6 +85,7 @@ impl Run<'_> {
                     let text = match (&found.value, self.missing) {
                         (None | Some(Value::Null), Missing::Entry) => "<no value>".to_owned(),
                         (None | Some(Value::Null), Missing::Column(_)) => "<nil>".to_owned(),
+                        (None | Some(Value::Null), Missing::Title) => String::new(),
                         (Some(value), _) => functions::show(value),
                     };
                     self.out.push_str(&text);
@@ -241,6 +242,11 @@ impl Run<'_> {
         if let (Missing::Column(_), "Label", [Value::String(label)]) = (self.missing, name, arguments) {
             return Ok(Found { value: Some(label_of(map, label)), free: false });
         }
+        if let (Missing::Title, "Label", [Value::String(label)]) = (self.missing, name, arguments) {
+            let last = label.rsplit('.').next().unwrap_or(label);
+            let title = last.replace(['-', '_'], " ");
+            return Ok(Found { value: Some(title.into()), free: false });
+        }
         if !arguments.is_empty() {
             return Err(format!("{name} is not a method but has arguments"));
         }
@@ -251,6 +257,7 @@ impl Run<'_> {
             }),
             (None, _) if of.free => Ok(Found { value: None, free: false }),
             (None, Missing::Entry) => Err(format!("map has no entry for key \"{name}\"")),
+            (None, Missing::Title) => Ok(Found { value: None, free: false }),
             (None, Missing::Column(kind)) => Err(format!("can't evaluate field {name} in type *{kind}")),
         }
     }

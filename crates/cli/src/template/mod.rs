@@ -20,6 +20,8 @@ pub enum Missing {
     Entry,
     /// The value is a row of this kind (`formatter.ContainerContext`): an unknown column is an error.
     Column(&'static str),
+    /// The value is the titles of columns: what has no title prints nothing.
+    Title,
 }
 
 /// A parsed template.
@@ -42,8 +44,7 @@ impl Template {
 
     /// The columns of a `table` template: the same template printed over the headers of its fields.
     pub fn header(&self, headers: &Value) -> String {
-        // A header has no types to offend: what cannot be printed has no title.
-        self.print(headers, Missing::Entry).unwrap_or_default()
+        self.print(headers, Missing::Title).unwrap_or_default()
     }
 }
 
@@ -157,5 +158,7 @@ mod tests {
             "template: :1:13: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.ContainerContext"
         );
         assert_eq!(print("{{json .}}"), r#"{"Names":"web","Platform":null}"#);
+        let titled = Template::parse(r#"{{.Names}} {{.Label "com.example.my-name"}}{{.Foo}}"#).expect("a template");
+        assert_eq!(titled.header(&json!({"Names": "NAMES"})), "NAMES my name");
     }
 }
