@@ -80,11 +80,11 @@ pub struct Engine {
 
 impl Engine {
     #[track_caller]
-    pub(crate) fn start(lab: &Lab, name: &str, flags: &[&str]) -> Engine {
+    pub(crate) fn start(lab: &Lab, name: &str, programs: &Path, flags: &[&str]) -> Engine {
         let dir = lab.dir().join(name);
         std::fs::create_dir(&dir).unwrap_or_else(|err| panic!("{}: {err}", dir.display()));
         let engine = Engine {
-            programs: binaries(),
+            programs: programs.to_owned(),
             dir,
             cgroup: lab.cgroup().to_owned(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),

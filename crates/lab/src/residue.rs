@@ -22,7 +22,8 @@ pub fn listing(engine: &Engine) -> String {
         ("rule", &["ip", "-4", "rule", "show"]),
         ("rule6", &["ip", "-6", "rule", "show"]),
     ] {
-        lines.extend(asked(words).lines().map(|line| format!("{kind} {}", steady(line))));
+        let kept = asked(words);
+        lines.extend(kept.lines().filter(|line| !of_itself(line)).map(|line| format!("{kind} {}", steady(line))));
     }
     lines.extend(
         std::fs::read_dir("/sys/class/net")
@@ -82,6 +83,15 @@ fn asked(words: &[&str]) -> String {
     let output = run(command.args(&words[1..]), &[], Duration::from_secs(20));
     // An IPv6 table that does not exist yet is a message on standard error and a status, not a fault.
     output.stdout
+}
+
+/// Whether the kernel adds and removes this line unasked, a second or two after a link goes up or its last port leaves: the
+/// link-local address of IPv6 and its routes. What they belong to is listed as a link.
+fn of_itself(line: &str) -> bool {
+    line.contains(" inet6 fe80:")
+        || ["local fe80:", "anycast fe80:", "fe80::/64 ", "multicast ff00::/8 "]
+            .iter()
+            .any(|start| line.starts_with(start))
 }
 
 /// Without what changes by itself: an interface's number and the life that is left to an address or a route.
@@ -145,7 +155,16 @@ fn helpers() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::steady;
+    use super::{of_itself, steady};
+
+    #[test]
+    fn link_local_addresses_come_and_go() {
+        assert!(of_itself(r"2: up0    inet6 fe80::1/64 scope link tentative \       valid_lft forever"));
+        assert!(of_itself("local fe80::1 dev up0 table local proto kernel metric 0 pref medium"));
+        assert!(of_itself("multicast ff00::/8 dev up0 table local proto kernel metric 256 pref medium"));
+        assert!(!of_itself(r"2: up0    inet6 2001:db8::1/64 scope global \       valid_lft forever"));
+        assert!(!of_itself("default via fe80::1 dev up0 metric 1024 pref medium"));
+    }
 
     #[test]
     fn lines_keep_what_stays() {

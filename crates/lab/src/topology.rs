@@ -1,5 +1,5 @@
 use crate::command::run;
-use crate::engine::{Engine, Logs};
+use crate::engine::{Engine, Logs, binaries};
 use crate::host::Host;
 use crate::namespaces::{self, NetNs};
 use crate::throwaway;
@@ -119,13 +119,19 @@ impl Lab {
     /// A started engine with directories and cgroups of its own in this lab, and these flags more. Waits until it answers.
     #[track_caller]
     pub fn engine(&self, flags: &[&str]) -> Engine {
+        self.engine_of(&binaries(), flags)
+    }
+
+    /// [`Lab::engine`], of the build in another directory.
+    #[track_caller]
+    pub fn engine_of(&self, programs: &Path, flags: &[&str]) -> Engine {
         let nth = {
             let mut wiring = self.wiring();
             wiring.engines += 1;
             wiring.engines
         };
         let name = if nth == 1 { "engine".to_owned() } else { format!("engine{nth}") };
-        Engine::start(self, &name, flags)
+        Engine::start(self, &name, programs, flags)
     }
 
     pub(crate) fn logs(&self) -> Logs {

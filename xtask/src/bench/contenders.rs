@@ -221,3 +221,35 @@ impl Docker {
         command
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cpu::Meter;
+
+    #[test]
+    fn a_runtime_alone_runs_the_bundle_and_is_metered() {
+        lab::alone(|lab| {
+            let meter = Meter::of(lab.cgroup()).unwrap();
+            let archive = lab::busybox::archive(lab.dir()).unwrap();
+            let bundle = bundle::write(&lab.dir().join("bundle"), &archive, lab.cgroup()).unwrap();
+            let program = found("runc").expect("Debian package runc");
+            let how = How::Runtime { program, root: lab.dir().join("root"), bundle: bundle.clone(), runs: 0 };
+            let mut runc = Contender { name: "runc".into(), net: Net::Runtime, how };
+            let before = meter.used().unwrap();
+            runc.run().unwrap();
+            runc.run().unwrap();
+            let used = meter.used().unwrap() - before;
+            assert!(used > Duration::from_millis(2) && used < Duration::from_secs(20), "{used:?}");
+            std::fs::remove_file(bundle.join("config.json")).unwrap();
+            let err = format!("{:#}", runc.run().unwrap_err());
+            assert!(err.starts_with("create --bundle"), "{err}");
+        })
+    }
+
+    #[test]
+    fn a_failing_command_fails_its_round() {
+        let mut command = Contender::command("false", Net::None, Command::new("false"));
+        assert!(command.run().is_err());
+    }
+}
