@@ -334,13 +334,13 @@ impl NetworkOwner {
         };
         let want = desired(&self.read());
         let plan = diff(&have, &want);
-        let Applied { now, failed } = apply(self.kernel.as_mut(), have, &plan);
+        let Applied { now, failed, drifted } = apply(self.kernel.as_mut(), have, &plan);
         for (owner, error) in &failed {
             warn!(%owner, %error, "a step failed");
         }
         debug!(steps = plan.len(), failed = failed.len(), took = ?started.elapsed(), "carried out");
         // After a failure the model may be wrong about what is there: look again next time.
-        self.have = failed.is_empty().then_some(now);
+        self.have = (failed.is_empty() && !drifted).then_some(now);
         self.own_changes_until = Instant::now();
         failed.into_iter().map(|(owner, error)| (owner, error.to_string())).collect()
     }

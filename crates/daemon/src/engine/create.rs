@@ -3,6 +3,7 @@ use crate::config::OWN_RUNTIME;
 use crate::container::spec::Spec;
 use crate::container::{Container, Kept, State};
 use crate::error::{Error, Result};
+use crate::oci;
 use plan::ids::ContainerId;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -75,6 +76,7 @@ impl Engine {
         if !known && !probe.starts_with('/') {
             return Err(Error::Invalid(format!("unknown or invalid runtime name: {probe}")));
         }
+        let warnings = oci::concessions(&spec, &self.rights)?;
         let dir = self.state_dir(id);
         make_private_dir(&dir)?;
         crate::crash::point("after the directory was made");
@@ -95,6 +97,6 @@ impl Engine {
         self.store.put_container(&container)?;
         self.containers.insert(container.clone());
         self.events.container("create", &container, &[]);
-        Ok(Created { id: id.clone(), warnings: Vec::new() })
+        Ok(Created { id: id.clone(), warnings })
     }
 }

@@ -111,7 +111,7 @@ impl Engine {
         self.events.container(&format!("exec_create: {}", spec.argv.join(" ")), &container, &attributes);
         let view = ExecView {
             id: id.clone(),
-            container: container.id,
+            container: container.id.clone(),
             running: false,
             exit_code: None,
             pid: 0,

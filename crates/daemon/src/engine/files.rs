@@ -38,28 +38,35 @@ impl Engine {
         let extra = self.extra_hosts(container)?;
         let hosts = if open {
             let host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-            names::hosts_from(&host, &extra)
+            names::hosts_of_open(&host, &extra)
         } else {
             let own: Vec<IpAddr> = endpoints.iter().flat_map(|(endpoint, _)| endpoint.addrs()).collect();
             names::hosts(&names::Hosts {
-                hostname: &own_name,
-                domainname: &container.spec.domainname,
-                own: &own,
+                ipv6: Path::new("/proc/sys/net/ipv6").exists(),
                 extra: &extra,
                 links: &[],
-                ipv6: true,
+                own: &own,
+                hostname: &own_name,
+                domainname: &container.spec.domainname,
             })
         };
-        let has_v6 = open || endpoints.iter().any(|(endpoint, _)| endpoint.addr6.is_some());
-        let pick = |own: &[String], daemons: &[String]| if own.is_empty() { daemons.to_vec() } else { own.to_vec() };
-        let dns: Vec<String> = spec.dns.iter().map(ToString::to_string).collect();
-        let overrides = names::Overrides {
-            nameservers: pick(&dns, &self.config.dns.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            search: pick(&spec.dns_search, &self.config.dns_search),
-            options: pick(&spec.dns_options, &self.config.dns_options),
+        let wished = names::Overrides {
+            servers: spec.dns.clone(),
+            search: spec.dns_search.clone(),
+            options: spec.dns_options.clone(),
         };
-        let host = host_resolv_conf();
-        let resolv = if open { names::resolv_open(&host, &overrides) } else { names::resolv_legacy(&host, &overrides, has_v6) };
+        let daemons = names::Overrides {
+            servers: self.config.dns.clone(),
+            search: self.config.dns_search.clone(),
+            options: self.config.dns_options.clone(),
+        };
+        let answerer = if open {
+            names::Answerer::Host
+        } else {
+            names::Answerer::Upstreams { ipv6: endpoints.iter().any(|(endpoint, _)| endpoint.addr6.is_some()) }
+        };
+        let (source, host) = host_resolv_conf();
+        let resolv = names::resolv_conf(&host, source, &wished.over(&daemons), answerer).text;
         write(&dir.join("hosts"), &hosts)?;
         write(&dir.join("hostname"), &format!("{own_name}\n"))?;
         write(&dir.join("resolv.conf"), &resolv)?;
@@ -110,14 +117,13 @@ impl Engine {
     }
 }
 
-/// The host's resolver file; where that only names the stub of systemd-resolved, the file with the real servers.
-fn host_resolv_conf() -> String {
-    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    if names::is_resolved_stub(&host) {
-        std::fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or(host)
-    } else {
-        host
-    }
+/// The host's resolver file and its path; where that only names the stub of systemd-resolved, the file with the real
+/// servers.
+fn host_resolv_conf() -> (&'static str, names::ResolvConf) {
+    let read = |path| names::ResolvConf::parse(&std::fs::read_to_string(path).unwrap_or_default());
+    let (usual, resolved) = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf");
+    let host = read(usual);
+    if host.is_resolved_stub() && Path::new(resolved).exists() { (resolved, read(resolved)) } else { (usual, host) }
 }
 
 /// In place, so that a file which is mounted into a running container stays the same file.

@@ -178,13 +178,13 @@ impl Engine {
     ///
     /// # Errors
     /// `No such container: X`
-    pub fn snapshot(&self, reference: &str) -> Result<Container> {
+    pub fn snapshot(&self, reference: &str) -> Result<Arc<Container>> {
         Ok(self.find(reference)?.snapshot())
     }
 
     /// Every container as it is now, the newest first.
-    pub fn all(&self) -> Vec<Container> {
-        let mut all: Vec<Container> = self.containers.all().iter().map(|cell| cell.snapshot()).collect();
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        let mut all: Vec<Arc<Container>> = self.containers.all().iter().map(|cell| cell.snapshot()).collect();
         all.sort_by_key(|container| std::cmp::Reverse(container.created));
         all
     }

@@ -16,7 +16,8 @@ pub struct Cell {
     pub gate: tokio::sync::Mutex<()>,
     /// Wakes a restart policy that waits for its turn, because the user stopped or removes the container.
     pub hurry: Notify,
-    record: Mutex<Container>,
+    /// Copied when it changes, so that those who read need not hold the lock.
+    record: Mutex<Arc<Container>>,
     stage: watch::Sender<Stage>,
     early: Mutex<Vec<Early>>,
 }
@@ -54,18 +55,18 @@ impl Cell {
             id: container.id.clone(),
             gate: tokio::sync::Mutex::new(()),
             hurry: Notify::new(),
-            record: Mutex::new(container),
+            record: Mutex::new(Arc::new(container)),
             stage: watch::Sender::new(stage),
             early: Mutex::default(),
         }
     }
 
-    fn record(&self) -> MutexGuard<'_, Container> {
+    fn record(&self) -> MutexGuard<'_, Arc<Container>> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A copy of the record as it is now.
-    pub fn snapshot(&self) -> Container {
+    /// The record as it is now.
+    pub fn snapshot(&self) -> Arc<Container> {
         self.record().clone()
     }
 
@@ -74,10 +75,10 @@ impl Cell {
         self.record().state.phase
     }
 
-    /// Change the record; a copy of it afterwards.
-    pub fn change(&self, how: impl FnOnce(&mut Container)) -> Container {
+    /// Change the record; how it is afterwards.
+    pub fn change(&self, how: impl FnOnce(&mut Container)) -> Arc<Container> {
         let mut record = self.record();
-        how(&mut record);
+        how(Arc::make_mut(&mut record));
         record.clone()
     }
 

@@ -80,7 +80,7 @@ impl Engine {
     }
 
     fn drop_volume(&self, name: &str) {
-        match self.volumes.remove(name, false, &|volume| self.volume_users(volume)) {
+        match self.volumes.remove(name, false, |volume: &str| self.volume_users(volume)) {
             Ok(()) | Err(Error::NotFound(_)) | Err(Error::Conflict(_)) => {}
             Err(error) => warn!(volume = name, %error, "an anonymous volume could not be removed"),
         }
@@ -107,7 +107,7 @@ impl Engine {
         let cell = self.find(reference)?;
         let to = naming::checked(to)?;
         let _gate = cell.gate.lock().await;
-        let old = cell.snapshot().name;
+        let old = cell.snapshot().name.clone();
         if old == to {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));
         }

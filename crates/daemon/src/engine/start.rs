@@ -23,7 +23,7 @@ struct Joined {
     ns: NetNs,
     sandbox: Option<SandboxId>,
     /// The container whose name files it shares; `None`: its own.
-    files_of: Option<Container>,
+    files_of: Option<Arc<Container>>,
 }
 
 /// What can be made ready before the network is known.
@@ -266,7 +266,7 @@ impl Engine {
 
     /// Name files, the OCI bundle, and the shim that takes it up.
     fn spawn_shim(&self, container: &Container, joined: &Joined, prepared: Prepared) -> Result<()> {
-        let files = self.name_files(container, joined.files_of.as_ref())?;
+        let files = self.name_files(container, joined.files_of.as_deref())?;
         let bundle = self.bundle(&container.id);
         super::make_private_dir(&bundle)?;
         let _ = std::fs::remove_file(bundle.join(supervise::EXIT_FILE));
@@ -357,7 +357,7 @@ fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
     let named = spec.published.iter().map(|p| PortWish {
         proto: p.proto,
         host_ip: p.host_ip,
-        host_ports: p.host_ports,
+        host_port: p.host_ports,
         inner: p.inner,
         count: 1,
     });
@@ -366,7 +366,7 @@ fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
     let rest = rest.map(|(inner, proto)| PortWish {
         proto: *proto,
         host_ip: None,
-        host_ports: None,
+        host_port: None,
         inner: *inner,
         count: 1,
     });

@@ -130,7 +130,7 @@ impl Engine {
     /// As `stop` and `start`.
     pub async fn restart(self: &Arc<Self>, reference: &str, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
         let cell = self.find(reference)?;
-        let keep = cell.snapshot().kept.sandbox;
+        let keep = cell.snapshot().kept.sandbox.clone();
         let hold = keep.map(|sandbox| self.hold(sandbox));
         cell.change(|container| container.stopped_by_user = true);
         match self.stop_cell(&cell, timeout, signal).await {
@@ -343,7 +343,7 @@ impl Engine {
         Ok(Vec::new())
     }
 
-    pub(super) fn running(&self, reference: &str) -> Result<Container> {
+    pub(super) fn running(&self, reference: &str) -> Result<Arc<Container>> {
         let container = self.snapshot(reference)?;
         if container.state.phase.is_alive() {
             Ok(container)
