@@ -25,6 +25,18 @@ pub fn run(command: &mut Command, input: &[u8], limit: Duration) -> Output {
     }
 }
 
+/// How long a command on a host or to an engine may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a command that must succeed; answers what it printed. Panics with `place` and all that it said.
+#[track_caller]
+pub(crate) fn succeed(command: &mut Command, place: &str) -> String {
+    let output = run(command, &[], LIMIT);
+    let Output { code, stdout, stderr } = &output;
+    assert!(*code == 0, "{place}: `{}` ended with {code}\n{stdout}{stderr}", shown(command));
+    output.stdout
+}
+
 fn try_run(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<Output> {
     let started = Instant::now();
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });

@@ -1,4 +1,4 @@
-use crate::command::{Output, Running, run, shown};
+use crate::command::{LIMIT, Output, Running, run, shown, succeed};
 use crate::{Lab, http, wait_for};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long a client's command may take.
-const COMMAND: Duration = Duration::from_secs(60);
 /// How long an engine may take to its first answer or to its end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -190,28 +188,19 @@ impl Engine {
     /// Runs `berth` with these words against this engine.
     #[track_caller]
     pub fn berth(&self, words: &[&str]) -> Output {
-        run(&mut self.berth_command(words), &[], COMMAND)
+        run(&mut self.berth_command(words), &[], LIMIT)
     }
 
     /// [`Engine::berth`] with a standard input.
     #[track_caller]
     pub fn berth_fed(&self, words: &[&str], input: &[u8]) -> Output {
-        run(&mut self.berth_command(words), input, COMMAND)
+        run(&mut self.berth_command(words), input, LIMIT)
     }
 
     /// Runs `berth`, which must succeed; answers what it printed.
     #[track_caller]
     pub fn ok(&self, words: &[&str]) -> String {
-        let output = self.berth(words);
-        assert!(
-            output.code == 0,
-            "`berth {}` ended with {}\n{}{}",
-            words.join(" "),
-            output.code,
-            output.stdout,
-            output.stderr
-        );
-        output.stdout
+        succeed(&mut self.berth_command(words), "engine")
     }
 
     /// Starts `berth` in the background.
@@ -230,22 +219,13 @@ impl Engine {
     /// Runs the `docker` command with these words against this engine; see [`has_docker`].
     #[track_caller]
     pub fn docker(&self, words: &[&str]) -> Output {
-        run(&mut self.docker_command(words), &[], COMMAND)
+        run(&mut self.docker_command(words), &[], LIMIT)
     }
 
     /// Runs `docker`, which must succeed; answers what it printed.
     #[track_caller]
     pub fn docker_ok(&self, words: &[&str]) -> String {
-        let output = self.docker(words);
-        assert!(
-            output.code == 0,
-            "`docker {}` ended with {}\n{}{}",
-            words.join(" "),
-            output.code,
-            output.stdout,
-            output.stderr
-        );
-        output.stdout
+        succeed(&mut self.docker_command(words), "engine")
     }
 
     /// A `docker` command that finds this engine and knows no configuration of the user's.

@@ -1,4 +1,4 @@
-use crate::command::{Output, Running, run, shown};
+use crate::command::{LIMIT, Output, Running, run, succeed};
 use crate::namespaces::NetNs;
 use crate::probe;
 use crate::server::{Answer, Server};
@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a command on a host may take.
-const COMMAND: Duration = Duration::from_secs(60);
 
 /// A network namespace as a place from which to ask and to answer: a host of the lab, the lab itself, or a container.
 /// Only the network is the place's own; files and processes are the lab's.
@@ -40,24 +37,13 @@ impl Host {
     /// Runs a command to its end, whatever that is.
     #[track_caller]
     pub fn run(&self, words: &[&str]) -> Output {
-        run(&mut self.command(words), &[], COMMAND)
+        run(&mut self.command(words), &[], LIMIT)
     }
 
     /// Runs a command that must succeed; answers what it printed.
     #[track_caller]
     pub fn ok(&self, words: &[&str]) -> String {
-        let mut command = self.command(words);
-        let output = run(&mut command, &[], COMMAND);
-        assert!(
-            output.code == 0,
-            "{}: `{}` ended with {}\n{}{}",
-            self.name,
-            shown(&command),
-            output.code,
-            output.stdout,
-            output.stderr
-        );
-        output.stdout
+        succeed(&mut self.command(words), &self.name)
     }
 
     /// Starts a command in the background.

@@ -74,7 +74,7 @@ fn what_fails_is_told_with_the_log_or_the_output() {
         assert!(said.contains("daemon -H unix://") && said.contains("as it was told"), "{said}");
         let engine = lab.engine_of(&programs, &[]);
         let said = panic_of(|| drop(engine.ok(&["run"])));
-        assert!(said.contains("`berth run` ended with 3") && said.contains("wrong"), "{said}");
+        assert!(said.contains("/berth run` ended with 3") && said.contains("wrong"), "{said}");
         let said = panic_of(|| drop(engine.json("/nothing")));
         assert!(said.contains("404"), "{said}");
     })
