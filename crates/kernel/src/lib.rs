@@ -1,1 +1,40 @@
 //! Hands and eyes for the network: netlink, nftables, sysctl, network namespaces. Blocking.
+//!
+//! In reading order:
+
+/// The host's namespace and its sandboxes: carries out operations.
+mod host;
+pub use host::Host;
+/// What did not work when the hands were made ready.
+mod fault;
+pub use fault::Fault;
+/// Addresses: adding, removing and reading them.
+mod address;
+/// Netlink attributes, written and read.
+mod attr;
+/// Tracked flows: finding and forgetting them.
+pub mod conntrack;
+/// Facts about the host that decisions need.
+pub mod facts;
+/// Links: making, changing and reading them.
+mod link;
+/// By what marks our things in the kernel are known as ours.
+pub mod marks;
+/// Tables of nftables, from `plan::nft` to the kernel and back.
+mod nft;
+/// Sees all that is ours.
+mod observe;
+/// Routes: adding, removing and reading them.
+mod route;
+/// A conversation with the kernel about links, addresses and routes.
+mod rtnetlink;
+/// Netlink sockets: requests, answers, dumps, batches.
+mod socket;
+/// Pinned network namespaces and what is kept open in each.
+mod spaces;
+/// Settings under `/proc/sys/net`.
+mod sysctl;
+/// A thread that goes into other namespaces and comes back.
+mod visitor;
+/// Says when something in the host's network moved.
+pub mod watch;

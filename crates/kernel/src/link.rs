@@ -1,0 +1,236 @@
+//! Links (rtnetlink(7), linux/if_link.h): making, changing and reading them.
+
+use crate::fault::Refused;
+use crate::marks;
+use crate::rtnetlink::Rtnetlink;
+use crate::socket::{CREATE, EXCL};
+use netlink_packet_route::RouteNetlinkMessage as Request;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage,
+};
+use plan::ids::{IfName, Mac};
+use plan::nft::Owner;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A link as the kernel shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub index: u32,
+    pub name: IfName,
+    pub kind: Kind,
+    pub mac: Option<Mac>,
+    pub mtu: u32,
+    pub up: bool,
+    /// The bridge's index.
+    pub master: Option<u32>,
+    /// The other end's index in its own namespace.
+    pub peer: Option<u32>,
+    /// The other end's namespace, if it is another one.
+    pub peer_space: Option<i32>,
+    pub no_ipv6: bool,
+    /// By group or by alias.
+    pub ours: bool,
+    /// As the alias says.
+    pub owner: Option<Owner>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Loopback,
+    Bridge,
+    Veth,
+    Other,
+}
+
+/// A pair to be made.
+pub(crate) struct Pair<'a> {
+    pub host: &'a IfName,
+    /// The bridge's index.
+    pub master: u32,
+    pub inner: &'a IfName,
+    pub into: BorrowedFd<'a>,
+    pub mac: Mac,
+    pub mtu: u32,
+}
+
+pub(crate) fn add_bridge(rt: &mut Rtnetlink, name: &IfName, mac: Mac, mtu: u32, owner: &Owner) -> Result<(), Refused> {
+    // A bridge follows the smallest MTU of its ports until somebody sets its own (br_mtu_auto_adjust), and setting what
+    // it has already does not count as setting. So it is born with another, and gets its own in the second message.
+    let born_with = if mtu > 1280 { mtu - 1 } else { mtu + 1 };
+    let info = LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::StpState(BridgeStpState::Disabled)]));
+    let message = message(vec![
+        LinkAttribute::IfName(name.as_str().into()),
+        LinkAttribute::Address(mac.0.to_vec()),
+        LinkAttribute::Mtu(born_with),
+        LinkAttribute::Group(marks::LINK_GROUP),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
+    ]);
+    rt.request(&Request::NewLink(message), CREATE | EXCL)?;
+    let finished = change(rt, name, vec![LinkAttribute::Mtu(mtu), LinkAttribute::IfAlias(marks::alias(owner))]);
+    finished.map_err(|refused| {
+        // Nothing is left of a refused operation. Should this fail too, the next look shows the bridge.
+        let _ = delete_named(rt, name);
+        refused
+    })
+}
+
+/// One message makes both ends, each where it belongs: moving a link between namespaces costs a grace period.
+/// The inner end must not be up in it (`ENOTCONN`).
+pub(crate) fn add_pair(rt: &mut Rtnetlink, pair: &Pair<'_>) -> Result<(), Refused> {
+    let peer = message(vec![
+        LinkAttribute::IfName(pair.inner.as_str().into()),
+        LinkAttribute::Address(pair.mac.0.to_vec()),
+        LinkAttribute::Mtu(pair.mtu),
+        LinkAttribute::Group(marks::LINK_GROUP),
+        LinkAttribute::NetNsFd(pair.into.as_raw_fd()),
+    ]);
+    let mut host = message(vec![
+        LinkAttribute::IfName(pair.host.as_str().into()),
+        LinkAttribute::Mtu(pair.mtu),
+        LinkAttribute::Group(marks::LINK_GROUP),
+        LinkAttribute::Controller(pair.master),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ]);
+    host.header.flags = LinkFlags::Up;
+    host.header.change_mask = LinkFlags::Up;
+    rt.request(&Request::NewLink(host), CREATE | EXCL)
+}
+
+pub(crate) fn set_owner(rt: &mut Rtnetlink, name: &IfName, owner: &Owner) -> Result<(), Refused> {
+    change(rt, name, vec![LinkAttribute::IfAlias(marks::alias(owner))])
+}
+
+fn change(rt: &mut Rtnetlink, name: &IfName, mut attributes: Vec<LinkAttribute>) -> Result<(), Refused> {
+    attributes.push(LinkAttribute::IfName(name.as_str().into()));
+    rt.request(&Request::SetLink(message(attributes)), 0)
+}
+
+/// Change something of a link that is known by its index.
+pub(crate) fn set(rt: &mut Rtnetlink, index: u32, attribute: LinkAttribute) -> Result<(), Refused> {
+    let mut message = message(vec![attribute]);
+    message.header.index = index;
+    rt.request(&Request::SetLink(message), 0)
+}
+
+pub(crate) fn set_up(rt: &mut Rtnetlink, index: u32, up: bool) -> Result<(), Refused> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+    message.header.change_mask = LinkFlags::Up;
+    rt.request(&Request::SetLink(message), 0)
+}
+
+pub(crate) fn delete(rt: &mut Rtnetlink, index: u32) -> Result<(), Refused> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    rt.request(&Request::DelLink(message), 0)
+}
+
+pub(crate) fn delete_named(rt: &mut Rtnetlink, name: &IfName) -> Result<(), Refused> {
+    rt.request(&Request::DelLink(message(vec![LinkAttribute::IfName(name.as_str().into())])), 0)
+}
+
+pub(crate) fn named(rt: &mut Rtnetlink, name: &IfName) -> Result<Seen, Refused> {
+    let attributes = vec![LinkAttribute::IfName(name.as_str().into()), without_counters()];
+    one(rt, message(attributes))
+}
+
+pub(crate) fn with_index(rt: &mut Rtnetlink, index: u32) -> Result<Seen, Refused> {
+    let mut message = message(vec![without_counters()]);
+    message.header.index = index;
+    one(rt, message)
+}
+
+fn one(rt: &mut Rtnetlink, message: LinkMessage) -> Result<Seen, Refused> {
+    match rt.get(&Request::GetLink(message))? {
+        Request::NewLink(link) => Seen::of(&link).ok_or_else(|| Refused::plain(libc::ENODEV)),
+        _ => Err(Refused::plain(libc::EPROTO)),
+    }
+}
+
+/// All links, strangers' too.
+pub(crate) fn all(rt: &mut Rtnetlink) -> Result<Vec<Seen>, Refused> {
+    let messages = rt.dump(&Request::GetLink(message(vec![without_counters()])))?;
+    let links = messages.iter().filter_map(|message| match message {
+        Request::NewLink(link) => Seen::of(link),
+        _ => None,
+    });
+    Ok(links.collect())
+}
+
+fn message(attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = attributes;
+    message
+}
+
+/// Counters are the larger part of an answer, and nobody here reads them.
+fn without_counters() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+impl Seen {
+    /// `None` for a link whose name is none to us.
+    fn of(message: &LinkMessage) -> Option<Seen> {
+        let mut name = None;
+        let mut seen = Seen {
+            index: message.header.index,
+            name: IfName::loopback(),
+            kind: Kind::Other,
+            mac: None,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+            master: None,
+            peer: None,
+            peer_space: None,
+            no_ipv6: false,
+            ours: false,
+            owner: None,
+        };
+        if message.header.flags.contains(LinkFlags::Loopback) {
+            seen.kind = Kind::Loopback;
+        }
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = text.parse().ok(),
+                LinkAttribute::Address(bytes) => seen.mac = bytes.as_slice().try_into().ok().map(Mac),
+                LinkAttribute::Mtu(mtu) => seen.mtu = *mtu,
+                LinkAttribute::Controller(index) => seen.master = Some(*index),
+                LinkAttribute::Link(index) => seen.peer = Some(*index),
+                LinkAttribute::LinkNetNsId(id) => seen.peer_space = Some(*id),
+                LinkAttribute::Group(group) => seen.ours |= *group == marks::LINK_GROUP,
+                LinkAttribute::IfAlias(alias) => {
+                    seen.owner = marks::owner(alias);
+                    seen.ours |= alias.starts_with(marks::ALIAS);
+                }
+                LinkAttribute::LinkInfo(infos) => seen.kind = kind(infos).unwrap_or(seen.kind),
+                LinkAttribute::AfSpecUnspec(families) => seen.no_ipv6 = no_ipv6(families),
+                _ => {}
+            }
+        }
+        seen.name = name?;
+        Some(seen)
+    }
+}
+
+fn kind(infos: &[LinkInfo]) -> Option<Kind> {
+    infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
+        LinkInfo::Kind(InfoKind::Veth) => Some(Kind::Veth),
+        LinkInfo::Kind(_) => Some(Kind::Other),
+        _ => None,
+    })
+}
+
+/// `net.ipv6.conf.IF.disable_ipv6` without going there: it comes along with the link.
+fn no_ipv6(families: &[AfSpecUnspec]) -> bool {
+    let inet6 = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet6(attributes) => Some(attributes),
+        _ => None,
+    });
+    inet6.into_iter().flatten().any(|a| matches!(a, AfSpecInet6::DevConf(conf) if conf.disable_ipv6 != 0))
+}

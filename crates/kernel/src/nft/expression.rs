@@ -1,0 +1,249 @@
+//! Expressions of a rule, for the kernel: the same ones that nft makes of the same words, so that it shows those words.
+
+use super::numbers::{data, rule};
+use super::value;
+use crate::attr::Writer;
+use plan::nft::{CtState, Expr, Family, Field, Rule, Value};
+
+/// The first register, by its old name; the next sixteen bytes are 2, 3 and 4.
+const FIRST: u32 = libc::NFT_REG_1 as u32;
+const VERDICT: u32 = libc::NFT_REG_VERDICT as u32;
+const EQUAL: u32 = libc::NFT_CMP_EQ as u32;
+const UNEQUAL: u32 = libc::NFT_CMP_NEQ as u32;
+
+/// Bits of conntrack's states (`NF_CT_STATE_BIT`) and of its status (`IPS_DST_NAT`).
+pub(super) const INVALID: u32 = 1;
+pub(super) const ESTABLISHED_RELATED: u32 = 2 | 4;
+pub(super) const NEW: u32 = 8;
+pub(super) const DST_NAT: u32 = 32;
+/// `RTN_LOCAL`
+pub(super) const LOCAL: u32 = 2;
+/// Numbers of the families of addresses in `meta nfproto`, and in `meta protocol` of a frame.
+pub(super) const FAMILIES: [(u8, u16); 2] = [(2, 0x0800), (10, 0x86dd)];
+
+/// A field in a header.
+pub(super) struct Place {
+    pub base: u32,
+    pub offset: u32,
+    pub len: u32,
+    pub field: Field,
+}
+
+const fn place(base: libc::c_int, offset: u32, len: u32, field: Field) -> Place {
+    Place { base: base as u32, offset, len, field }
+}
+
+pub(super) const PLACES: [Place; 6] = [
+    place(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4, Field::Saddr4),
+    place(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4, Field::Daddr4),
+    place(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16, Field::Saddr6),
+    place(libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16, Field::Daddr6),
+    place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, Field::Sport),
+    place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, Field::Dport),
+];
+
+pub(super) const METAS: [(u32, Field); 4] = [
+    (libc::NFT_META_IIFNAME as u32, Field::Iif),
+    (libc::NFT_META_OIFNAME as u32, Field::Oif),
+    (libc::NFT_META_L4PROTO as u32, Field::L4Proto),
+    (libc::NFT_META_NFPROTO as u32, Field::NfProto),
+];
+
+/// The family that a field belongs to, as its place in `FAMILIES`.
+pub(super) fn family_of(field: Field) -> Option<usize> {
+    match field {
+        Field::Saddr4 | Field::Daddr4 => Some(0),
+        Field::Saddr6 | Field::Daddr6 => Some(1),
+        _ => None,
+    }
+}
+
+/// The name of the register that starts so many words after the first (`nft_dump_register`).
+pub(super) fn register(word: u32) -> u32 {
+    if word.is_multiple_of(4) { FIRST + word / 4 } else { libc::NFT_REG32_00 as u32 + word }
+}
+
+/// All of a rule's expressions, as the list that `NFTA_RULE_EXPRESSIONS` holds.
+pub(super) fn list(family: Family, rule: &Rule) -> Writer {
+    let mut rule_out = RuleOut { out: Writer::default(), family, checked: [false; 2] };
+    for expr in &rule.body {
+        rule_out.put(expr);
+    }
+    rule_out.out
+}
+
+struct RuleOut {
+    out: Writer,
+    family: Family,
+    /// Is it known by now that the packet is of this family? Reading an address presumes it, and nft adds the check
+    /// in front of the first one and does not show it.
+    checked: [bool; 2],
+}
+
+impl RuleOut {
+    fn put(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Is { field, not, value } => {
+                self.load(&[*field]);
+                self.compare(*not, &value::ends(value).0);
+            }
+            Expr::In { fields, not, set } => {
+                self.load(fields);
+                self.look_up(set, None, *not);
+            }
+            Expr::Ct(state) => {
+                let bits = match state {
+                    CtState::Invalid => INVALID,
+                    CtState::EstablishedRelated => ESTABLISHED_RELATED,
+                    CtState::New => NEW,
+                };
+                self.load_ct(libc::NFT_CT_STATE, FIRST, None);
+                self.any_bit_of(bits, true);
+            }
+            Expr::CtDnat { not } => {
+                self.load_ct(libc::NFT_CT_STATUS, FIRST, None);
+                self.any_bit_of(DST_NAT, !not);
+            }
+            Expr::FibDaddrLocal => {
+                self.expression("fib", |e| {
+                    // NFTA_FIB_DREG, NFTA_FIB_RESULT = address type, NFTA_FIB_FLAGS = by destination
+                    e.be32(1, FIRST).be32(2, 3).be32(3, 2);
+                });
+                self.compare(false, &LOCAL.to_ne_bytes());
+            }
+            Expr::Counter => self.expression("counter", |e| {
+                e.bytes(1, &0u64.to_be_bytes()).bytes(2, &0u64.to_be_bytes());
+            }),
+            Expr::Dnat { v6, fields, map, port } => {
+                self.load(fields);
+                self.look_up(map, Some(FIRST), false);
+                let (family, words) = if *v6 { (FAMILIES[1].0, 4) } else { (FAMILIES[0].0, 1) };
+                self.expression("nat", |e| {
+                    // NFTA_NAT_TYPE = destination, FAMILY, REG_ADDR_MIN, REG_PROTO_MIN
+                    e.be32(1, 1).be32(2, family.into()).be32(3, FIRST);
+                    if *port {
+                        e.be32(5, register(words));
+                    }
+                });
+            }
+            Expr::Masquerade => self.expression("masq", |_| {}),
+            Expr::Vmap { fields, map } => {
+                self.load(fields);
+                self.look_up(map, Some(VERDICT), false);
+            }
+            Expr::Verdict(verdict) => self.expression("immediate", |e| {
+                e.be32(1, VERDICT).nest(2, |e| value::put_verdict(e, verdict));
+            }),
+            // Never wished for: it only stands for what was seen.
+            Expr::Foreign(_) => {}
+        }
+    }
+
+    fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Writer)) {
+        self.out.nest(super::numbers::LIST_ELEMENT, |out| {
+            out.str(rule::EXPR_NAME, name).nest(rule::EXPR_DATA, fill);
+        });
+    }
+
+    /// Fields one after the other into registers, as a concatenation lies there.
+    fn load(&mut self, fields: &[Field]) {
+        for field in fields {
+            if let Some(family) = family_of(*field) {
+                self.check_family(family);
+            }
+        }
+        let mut word = 0;
+        for field in fields {
+            self.load_one(*field, register(word));
+            word += value::of_field(*field).map_or(1, |kind| value::of(kind).1.div_ceil(4) as u32);
+        }
+    }
+
+    fn check_family(&mut self, family: usize) {
+        if self.checked[family] {
+            return;
+        }
+        self.checked[family] = true;
+        let (nfproto, protocol) = FAMILIES[family];
+        match self.family {
+            Family::Inet => {
+                self.load_meta(libc::NFT_META_NFPROTO as u32, FIRST);
+                self.compare(false, &[nfproto]);
+            }
+            Family::Bridge => {
+                self.load_meta(libc::NFT_META_PROTOCOL as u32, FIRST);
+                self.compare(false, &protocol.to_be_bytes());
+            }
+        }
+    }
+
+    fn load_one(&mut self, field: Field, register: u32) {
+        if let Some((key, _)) = METAS.iter().find(|(_, f)| *f == field) {
+            self.load_meta(*key, register);
+        } else if let Some(place) = PLACES.iter().find(|place| place.field == field) {
+            self.expression("payload", |e| {
+                e.be32(1, register).be32(2, place.base).be32(3, place.offset).be32(4, place.len);
+            });
+        } else {
+            // The one that is left is `ct original proto-dst`.
+            self.load_ct(libc::NFT_CT_PROTO_DST, register, Some(0));
+        }
+    }
+
+    fn load_meta(&mut self, key: u32, register: u32) {
+        self.expression("meta", |e| {
+            e.be32(1, register).be32(2, key);
+        });
+    }
+
+    fn load_ct(&mut self, key: libc::c_int, register: u32, direction: Option<u8>) {
+        self.expression("ct", |e| {
+            e.be32(1, register).be32(2, key as u32);
+            if let Some(direction) = direction {
+                e.bytes(3, &[direction]);
+            }
+        });
+    }
+
+    fn compare(&mut self, not: bool, with: &[u8]) {
+        self.expression("cmp", |e| {
+            e.be32(1, FIRST).be32(2, if not { UNEQUAL } else { EQUAL });
+            e.nest(3, |e| {
+                e.bytes(data::VALUE, with);
+            });
+        });
+    }
+
+    fn any_bit_of(&mut self, bits: u32, any: bool) {
+        self.expression("bitwise", |e| {
+            let value = |bits: u32| {
+                move |e: &mut Writer| {
+                    e.bytes(data::VALUE, &bits.to_ne_bytes());
+                }
+            };
+            // NFTA_BITWISE_SREG, DREG, LEN, MASK, XOR
+            e.be32(1, FIRST).be32(2, FIRST).be32(3, 4).nest(4, value(bits)).nest(5, value(0));
+        });
+        self.compare(any, &0u32.to_ne_bytes());
+    }
+
+    fn look_up(&mut self, set: &str, into: Option<u32>, not: bool) {
+        self.expression("lookup", |e| {
+            e.str(1, set).be32(2, FIRST);
+            if let Some(into) = into {
+                e.be32(3, into);
+            }
+            if not {
+                e.be32(5, libc::NFT_LOOKUP_F_INV as u32);
+            }
+        });
+    }
+}
+
+/// The value of a field that has no type of its own among keys: `meta nfproto`, a byte.
+pub(super) fn read_value(field: Field, bytes: &[u8]) -> Option<Value> {
+    match value::of_field(field) {
+        Some(kind) => value::read(kind, bytes, bytes),
+        None => Some(Value::Proto(*bytes.first()?)),
+    }
+}

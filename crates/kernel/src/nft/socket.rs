@@ -1,0 +1,293 @@
+//! The socket: replaces tables, changes elements, reads tables.
+
+use super::batch::{Batch, Shape, family_number, head};
+use super::numbers::*;
+use super::{read_rule, read_set};
+use crate::attr::{Attrs, Writer};
+use crate::fault::Refused;
+use crate::marks;
+use crate::socket::{Message, Socket};
+use plan::netstate::{ElementChange, Errno};
+use plan::nft::{Data, DataType, Element, Family, Key, Set, Table, TableName};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+
+/// How often a table is read again when it changed meanwhile.
+const ATTEMPTS: usize = 32;
+/// struct nfgenmsg
+const HEAD: usize = 4;
+
+/// A conversation about one namespace's tables.
+pub(crate) struct Nft {
+    pub socket: Socket,
+    /// What the sets look like that were written or read here.
+    shapes: HashMap<(TableName, String), Shape>,
+    /// The tables as they were in a generation of the ruleset.
+    seen: Option<(u32, BTreeMap<TableName, Table>)>,
+    /// Does the kernel know how to delete what need not be there (Linux 6.3)? Unknown until it refused once.
+    destroys: bool,
+}
+
+impl Nft {
+    /// In the caller's namespace.
+    pub fn open() -> io::Result<Nft> {
+        Ok(Nft { socket: Socket::netfilter()?, shapes: HashMap::new(), seen: None, destroys: true })
+    }
+
+    /// Put a whole table in place of what is there.
+    pub fn replace(&mut self, name: &TableName, table: &Table) -> Result<(), Errno> {
+        for (set_name, set) in &table.sets {
+            for (key, element) in &set.elements {
+                fits(set_name, &Shape::of(set), key, Some(element))?;
+            }
+        }
+        let mut batch = Batch::new(&mut self.socket, name);
+        // Deleting what is not there would fail, so it is added first; it may be there already.
+        batch.add_table();
+        batch.delete_table();
+        batch.add_table();
+        for (name, set) in &table.sets {
+            batch.add_set(name, set);
+        }
+        for (name, chain) in &table.chains {
+            batch.add_chain(name, chain);
+        }
+        // Elements come after the chains that they jump to, and rules after the sets that they look into.
+        for (name, set) in &table.sets {
+            batch.add_elements(name, &Shape::of(set), &set.elements);
+        }
+        for (name, chain) in &table.chains {
+            for (number, rule) in chain.rules.iter().enumerate() {
+                batch.add_rule(name, number, rule);
+            }
+        }
+        batch.commit().map_err(|(about, refused)| refused.about(about))?;
+        self.forget(name);
+        for (set_name, set) in &table.sets {
+            self.shapes.insert((name.clone(), set_name.clone()), Shape::of(set));
+        }
+        Ok(())
+    }
+
+    /// Remove a table.
+    pub fn delete(&mut self, name: &TableName) -> Result<(), Errno> {
+        let mut batch = Batch::new(&mut self.socket, name);
+        batch.delete_table();
+        let done = batch.commit().map_err(|(about, refused)| refused.about(about));
+        self.forget(name);
+        done
+    }
+
+    fn forget(&mut self, name: &TableName) {
+        self.shapes.retain(|(table, _), _| table != name);
+    }
+
+    /// Change elements, all or nothing.
+    pub fn change(&mut self, table: &TableName, changes: &[ElementChange]) -> Result<(), Errno> {
+        match self.try_change(table, changes) {
+            Ok(()) => Ok(()),
+            // Perhaps somebody else made the sets anew in another shape, or the kernel is older than thought.
+            Err(Errno::Kernel { .. } | Errno::Missing(_)) => {
+                self.forget(table);
+                self.destroys = self.destroys && self.can_destroy();
+                self.try_change(table, changes)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn try_change(&mut self, table: &TableName, changes: &[ElementChange]) -> Result<(), Errno> {
+        let mut shapes: BTreeMap<&str, Shape> = BTreeMap::new();
+        for change in changes {
+            if !shapes.contains_key(change.set.as_str()) {
+                shapes.insert(&change.set, self.shape(table, &change.set)?);
+            }
+            fits(&change.set, &shapes[change.set.as_str()], &change.key, change.put.as_ref())?;
+        }
+        let mut there = if self.destroys { None } else { Some(self.keys(table, &shapes)?) };
+        let mut batch = Batch::new(&mut self.socket, table);
+        for change in changes {
+            let shape = &shapes[change.set.as_str()];
+            // An element with other data is not overwritten by adding it, so it goes first in any case.
+            match &mut there {
+                None => batch.delete_element(DESTROYSETELEM, &change.set, shape, &change.key),
+                Some(there) => {
+                    let id = (change.set.as_str(), change.key.clone());
+                    if there.contains(&id) {
+                        batch.delete_element(DELSETELEM, &change.set, shape, &change.key);
+                    }
+                    if change.put.is_some() {
+                        there.insert(id)
+                    } else {
+                        there.remove(&id)
+                    };
+                }
+            }
+            if let Some(element) = &change.put {
+                batch.add_elements(&change.set, shape, [(&change.key, element)]);
+            }
+        }
+        batch.commit().map_err(|(about, refused)| refused.about(about))
+    }
+
+    /// The keys that are there, for kernels that cannot delete what may be gone.
+    fn keys<'a>(
+        &mut self,
+        table: &TableName,
+        shapes: &BTreeMap<&'a str, Shape>,
+    ) -> Result<BTreeSet<(&'a str, Key)>, Errno> {
+        let mut keys = BTreeSet::new();
+        for (name, shape) in shapes {
+            let set = self.set(table, name, shape.clone()).map_err(|refused| refused.about(format!("set {name}")))?;
+            keys.extend(set.elements.into_keys().map(|key| (*name, key)));
+        }
+        Ok(keys)
+    }
+
+    /// Asks for it in a table that does not exist: an old kernel does not understand the question (`EINVAL`).
+    fn can_destroy(&mut self) -> bool {
+        let nowhere = TableName { family: Family::Inet, name: "berth-probe".into() };
+        let mut batch = Batch::new(&mut self.socket, &nowhere);
+        let shape = Shape { key: vec![plan::nft::Type::Port], data: None, interval: false };
+        batch.delete_element(DESTROYSETELEM, "probe", &shape, &vec![plan::nft::Value::Port(1)]);
+        !batch.commit().is_err_and(|(_, refused)| refused.errno == libc::EINVAL)
+    }
+
+    fn shape(&mut self, table: &TableName, set: &str) -> Result<Shape, Errno> {
+        let id = (table.clone(), set.to_owned());
+        if let Some(shape) = self.shapes.get(&id) {
+            return Ok(shape.clone());
+        }
+        let mut attrs = Writer::default();
+        attrs.str(set::TABLE, &table.name).str(set::NAME, set);
+        let answer = self.get(GETSET, table.family, &attrs);
+        let answer = answer.map_err(|refused| refused.about(format!("set {set} in table {table}")))?;
+        let shape = read_set::set(body(&answer)).map(|(_, shape)| shape).filter(|shape| !shape.key.is_empty());
+        let shape = shape.ok_or_else(|| Errno::Missing(format!("set {set} of ours in table {table}")))?;
+        self.shapes.insert(id, shape.clone());
+        Ok(shape)
+    }
+
+    /// Our tables in this namespace. Read again only if anything in the ruleset changed since the last time.
+    pub fn tables(&mut self) -> Result<BTreeMap<TableName, Table>, Refused> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.generation()?;
+            if let Some((seen, tables)) = &self.seen
+                && *seen == generation
+            {
+                return Ok(tables.clone());
+            }
+            let tables = match self.read() {
+                // It went away while it was being read.
+                Err(refused) if refused.errno == libc::ENOENT => continue,
+                tables => tables?,
+            };
+            if self.generation()? == generation {
+                let sets = |(name, table): (&TableName, &Table)| {
+                    let shapes = table.sets.iter().filter(|(_, set)| !set.key.is_empty());
+                    shapes.map(|(set, it)| ((name.clone(), set.clone()), Shape::of(it))).collect::<Vec<_>>()
+                };
+                self.shapes = tables.iter().flat_map(sets).collect();
+                self.seen = Some((generation, tables.clone()));
+                return Ok(tables);
+            }
+        }
+        let text = format!("the ruleset changed {ATTEMPTS} times while it was being read");
+        Err(Refused { errno: libc::EINTR, text })
+    }
+
+    fn generation(&mut self) -> Result<u32, Refused> {
+        let answer = self.get(GETGEN, Family::Inet, &Writer::default())?;
+        body(&answer).be32(generation::ID).ok_or_else(|| Refused::plain(libc::EPROTO))
+    }
+
+    fn read(&mut self) -> Result<BTreeMap<TableName, Table>, Refused> {
+        let mut tables = BTreeMap::new();
+        for family in [Family::Inet, Family::Bridge] {
+            for message in self.list(GETTABLE, family, &Writer::default())? {
+                let Some(name) = body(&message).str(table::NAME) else { continue };
+                let name = TableName { family, name: name.into() };
+                if marks::table(&name) {
+                    let table = self.table(&name)?;
+                    tables.insert(name, table);
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    fn table(&mut self, name: &TableName) -> Result<Table, Refused> {
+        let mut sets = BTreeMap::new();
+        for message in self.list(GETSET, name.family, Writer::default().str(set::TABLE, &name.name))? {
+            if body(&message).str(set::TABLE) != Some(&name.name) {
+                continue;
+            }
+            if let Some((set_name, shape)) = read_set::set(body(&message)) {
+                let set = self.set(name, &set_name, shape)?;
+                sets.insert(set_name, set);
+            }
+        }
+        let mut chains = BTreeMap::new();
+        for message in self.list(GETCHAIN, name.family, Writer::default().str(chain::TABLE, &name.name))? {
+            if body(&message).str(chain::TABLE) == Some(&name.name) {
+                chains.extend(read_rule::chain(body(&message)));
+            }
+        }
+        for message in self.list(GETRULE, name.family, Writer::default().str(rule::TABLE, &name.name))? {
+            if body(&message).str(rule::TABLE) != Some(&name.name) {
+                continue;
+            }
+            if let Some((chain, rule)) = read_rule::rule(name.family, body(&message))
+                && let Some(chain) = chains.get_mut(&chain)
+            {
+                chain.rules.push(rule);
+            }
+        }
+        Ok(Table { sets, chains })
+    }
+
+    fn set(&mut self, table: &TableName, name: &str, shape: Shape) -> Result<Set, Refused> {
+        let mut attrs = Writer::default();
+        attrs.str(element::TABLE, &table.name).str(element::SET, name);
+        let messages = self.list(GETSETELEM, table.family, &attrs)?;
+        Ok(read_set::filled(shape, messages.iter().map(body)))
+    }
+
+    fn list(&mut self, kind: u8, family: Family, attrs: &Writer) -> Result<Vec<Message>, Refused> {
+        let mut request = head(family);
+        request.extend(&attrs.0);
+        let mut messages = self.socket.dump(SUBSYSTEM | u16::from(kind), &request)?;
+        messages.retain(|message| message.body.first() == Some(&family_number(family)));
+        Ok(messages)
+    }
+
+    fn get(&mut self, kind: u8, family: Family, attrs: &Writer) -> Result<Message, Refused> {
+        let mut request = head(family);
+        request.extend(&attrs.0);
+        self.socket.get(SUBSYSTEM | u16::from(kind), &request)
+    }
+}
+
+fn body(message: &Message) -> Attrs<'_> {
+    Attrs(message.body.get(HEAD..).unwrap_or_default())
+}
+
+/// The kernel only compares lengths; a port where a protocol belongs must not get that far.
+fn fits(name: &str, shape: &Shape, key: &Key, element: Option<&Element>) -> Result<(), Errno> {
+    let typed = |parts: &[plan::nft::Value], kinds: &[plan::nft::Type]| {
+        parts.len() == kinds.len() && parts.iter().zip(kinds).all(|(part, kind)| part.of_type() == *kind)
+    };
+    let ranges = key.iter().any(plan::nft::Value::is_range);
+    let data = element.is_none_or(|element| match (&shape.data, &element.data) {
+        (None, None) | (Some(DataType::Verdict), Some(Data::Verdict(_))) => true,
+        (Some(DataType::Parts(kinds)), Some(Data::Parts(parts))) => {
+            typed(parts, kinds) && !parts.iter().any(plan::nft::Value::is_range)
+        }
+        _ => false,
+    });
+    if data && typed(key, &shape.key) && (shape.interval || !ranges) {
+        Ok(())
+    } else {
+        Err(Errno::Kernel { errno: libc::EINVAL, text: format!("element {key:?} does not fit set {name}") })
+    }
+}

@@ -1,0 +1,67 @@
+//! Settings under `/proc/sys/net` (Documentation/networking/ip-sysctl.rst). A file there belongs to the namespace of the
+//! thread that opens it.
+
+use crate::attr::{Attrs, Writer};
+use crate::fault::Refused;
+use crate::rtnetlink::Rtnetlink;
+use plan::ids::IfName;
+use plan::netstate::IpFamily;
+use std::path::PathBuf;
+use std::{fs, io};
+
+/// `RTM_GETNETCONF` (linux/rtnetlink.h)
+const GET_NETCONF: u16 = 82;
+/// `NETCONFA_IFINDEX` (linux/netconf.h)
+const IFINDEX: u16 = 1;
+/// `NETCONFA_FORWARDING`
+const FORWARDING: u16 = 2;
+/// `NETCONFA_IFINDEX_ALL`
+const ALL: i32 = -1;
+
+/// Switch packets through this namespace.
+///
+/// For IPv6 this is `all.forwarding`, which makes the machine a router on all of its links: those whose `accept_ra`
+/// is 1 stop listening to router advertisements (they need 2). Somebody whose uplink is configured that way must
+/// be told before this is wished for.
+pub(crate) fn forward(family: IpFamily) -> io::Result<()> {
+    fs::write(forwarding(family), "1")
+}
+
+/// Make a new namespace forward nothing, whatever it inherited: Linux copies the first namespace's IPv4 settings into
+/// each new one (`net.core.devconf_inherit_init_net`), and a sandbox shall be the same on every host.
+pub(crate) fn forward_nothing() -> io::Result<()> {
+    if fs::read_to_string(forwarding(IpFamily::V4))?.trim() != "0" {
+        fs::write(forwarding(IpFamily::V4), "0")?;
+    }
+    Ok(())
+}
+
+fn forwarding(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::V4 => "/proc/sys/net/ipv4/ip_forward",
+        IpFamily::V6 => "/proc/sys/net/ipv6/conf/all/forwarding",
+    }
+}
+
+/// Are packets switched through the socket's namespace? Asked over netlink, so nobody has to go there.
+pub(crate) fn forwards(rt: &mut Rtnetlink, family: IpFamily) -> Result<bool, Refused> {
+    let family = match family {
+        IpFamily::V4 => libc::AF_INET,
+        IpFamily::V6 => libc::AF_INET6,
+    };
+    // struct netconfmsg: the family in one byte, padded.
+    let mut body = Writer(vec![family as u8, 0, 0, 0]);
+    body.bytes(IFINDEX, &ALL.to_ne_bytes());
+    match rt.0.get(GET_NETCONF, &body.0) {
+        Ok(answer) => Ok(Attrs(answer.body.get(4..).unwrap_or_default()).ne32(FORWARDING) == Some(1)),
+        // A kernel without IPv6 does not forward it.
+        Err(refused) if [libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&refused.errno) => Ok(false),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Switch a link's IPv6 off or on.
+pub(crate) fn no_ipv6(link: &IfName, off: bool) -> io::Result<()> {
+    let path: PathBuf = ["/proc/sys/net/ipv6/conf", link.as_str(), "disable_ipv6"].iter().collect();
+    fs::write(path, if off { "1" } else { "0" })
+}
