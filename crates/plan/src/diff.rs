@@ -39,6 +39,7 @@ struct Goal<'a> {
 struct Round<'a> {
     want: &'a NetState,
     goals: Vec<Goal<'a>>,
+    scope: BTreeSet<&'a Ns>,
     now: NetState,
     plan: Plan,
 }
@@ -78,14 +79,14 @@ impl<'a> Round<'a> {
             space.routes = have.routes.clone();
             space.forwarding = have.forwarding.clone();
         }
-        let goals = spaces.into_iter().filter_map(|ns| {
-            let want = want.spaces.get(ns)?;
-            let host = *ns == Ns::Host;
+        let goals = spaces.iter().filter_map(|ns| {
+            let want = want.spaces.get(*ns)?;
+            let host = **ns == Ns::Host;
             let links = want.links.iter().filter(|(name, link)| !host || concerned(name, link)).collect();
             Some(Goal { ns, want, links })
         });
         let goals = goals.collect();
-        let mut round = Round { want, goals, now, plan: Plan::new() };
+        let mut round = Round { want, goals, scope: spaces, now, plan: Plan::new() };
         round.believe_in_foreign_bridges();
         round
     }
@@ -126,7 +127,8 @@ impl<'a> Round<'a> {
     fn clear_the_way(&mut self) {
         self.each_link(|round, ns, name, want| {
             let Some(now) = round.now(ns, name) else { return };
-            let other_end = |(ns, name): (&Ns, &IfName)| round.now(ns, name).is_some();
+            // A namespace that is as it should be is not looked at: there the other end is.
+            let other_end = |(ns, name): (&Ns, &IfName)| !round.scope.contains(ns) || round.now(ns, name).is_some();
             let whole = peer(now).is_none_or(other_end);
             let touchable = !matches!(now.kind, LinkKind::ForeignBridge | LinkKind::Loopback)
                 && want.kind != LinkKind::ForeignBridge;

@@ -8,6 +8,8 @@
 
 /// Carrying out a plan, and the narrow door to the kernel.
 pub mod apply;
+/// Invariants of the facts, as a function that lists what breaks them.
+pub mod check;
 /// Every choice: a request and what is known of the host, and the change of the facts that grants it, or a refusal.
 pub mod decide;
 /// The network that the facts ask for.
@@ -18,10 +20,6 @@ pub mod diff;
 pub mod elements;
 /// A kernel that is nothing but the model.
 pub mod fake;
-/// Invariants of the facts, as a function that lists what breaks them.
-pub mod check;
-/// A table as text, in the words of `nft list table`.
-pub mod text;
 /// The wished-for firewall: constant rules, and elements that follow the facts.
 pub mod firewall;
 /// Names that are valid once they are built.
@@ -38,6 +36,8 @@ pub mod nft;
 pub mod ports;
 /// What each operation does, cascades and refusals included.
 pub mod step;
+/// A table as text, in the words of `nft list table`.
+pub mod text;
 /// The recorded facts: what users asked for and what was chosen for them.
 pub mod world;
 

@@ -55,7 +55,9 @@ pub fn resolve(
     }
     let mut board = Board { world, facts, claim, previous, given: Vec::new() };
     // Ports with a number come first, so that one that may be any does not take theirs.
-    let (fixed, open): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.fixed());
+    let (fixed, mut open): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.fixed());
+    // Docker 29 gives free ports in the order of the ports inside, however they were asked for.
+    open.sort_by_key(|wish| (wish.proto, wish.inner));
     for wish in fixed {
         wish.check()?;
         board.fixed(wish)?;

@@ -15,6 +15,7 @@ mod refusal;
 mod typed;
 
 pub use attach::{AttachWish, Previous, attach};
+pub(crate) use network::subnets;
 pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, network};
 pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
 pub use typed::{bip, endpoint_addresses, mac};

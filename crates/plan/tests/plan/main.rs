@@ -1,0 +1,16 @@
+//! The pure heart from outside: texts in and texts out, and properties over random worlds.
+
+/// Random worlds, and networks that somebody has damaged.
+mod chance;
+/// Failures: who is stopped by what.
+mod failures;
+/// What holds for every world.
+mod properties;
+/// Requests in, facts or refusals out.
+mod requests;
+/// The firewall's pages in `docs/rules`.
+mod rules;
+/// A small language for worlds.
+mod scenario;
+/// Networks in, steps out.
+mod steps;

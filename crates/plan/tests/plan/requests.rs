@@ -1,0 +1,326 @@
+//! Requests in, facts or refusals out.
+
+use crate::scenario::{endpoint_id, network_id, refusals, sandbox_id, scene};
+use plan::decide::{self, Kind, SubnetWish};
+use plan::world::World;
+
+/// The endpoints that a text leaves, one a line.
+fn check(text: &str, shown: &str) {
+    let scene = scene(text);
+    assert_eq!(scene.refused, [], "{text}");
+    assert_eq!(scene.shown(), shown, "{text}");
+}
+
+fn refused(text: &str, words: &str) {
+    assert_eq!(refusals(text), words, "{text}");
+}
+
+#[test]
+fn addresses_are_the_first_that_are_free() {
+    check(
+        "net app 10.1.0.0/24; run a on app; run b on app",
+        "a eth0 on app: 10.1.0.2 out\nb eth0 on app: 10.1.0.3 out",
+    );
+    check("net app 10.1.0.0/24 fd01::/64; run a on app", "a eth0 on app: 10.1.0.2 fd01::2 out");
+    check("net app fd01::/64 no4; run a on app", "a eth0 on app: fd01::2 out");
+    check("net app 10.1.0.0/24 gateway 10.1.0.9 aux router=10.1.0.1; run a on app", "a eth0 on app: 10.1.0.2 out");
+    check("net bridge 192.168.0.128/25 range 192.168.0.192/26; run a on bridge", "a eth0 on bridge: 192.168.0.192 out");
+}
+
+#[test]
+fn a_container_keeps_its_address_and_others_wait_for_it() {
+    let head = "net app 10.1.0.0/24; at 100; run a on app; run b on app; rm a";
+    check(&format!("{head}; run c on app"), "b eth0 on app: 10.1.0.3 out\nc eth0 on app: 10.1.0.4 out");
+    check(&format!("{head}; run a on app"), "a eth0 on app: 10.1.0.2 out\nb eth0 on app: 10.1.0.3 out");
+    check(&format!("{head}; at 160; run c on app"), "b eth0 on app: 10.1.0.3 out\nc eth0 on app: 10.1.0.2 out");
+    // Kept over a long stop, as long as it is free.
+    let stopped = "net app 10.1.0.0/24; run z on app; run a on app publish :80; stop a";
+    check(
+        &format!("{stopped}; at 500; rm z; at 900; run a on app publish :80"),
+        "a eth0 on app: 10.1.0.3 out -p 49153:80",
+    );
+    check("net app 10.1.0.0/30; run a on app; rm a; run b on app", "b eth0 on app: 10.1.0.2 out");
+}
+
+#[test]
+fn one_network_leads_out() {
+    let both =
+        "net in 10.1.0.0/24 internal; net app 10.2.0.0/24; net web 10.3.0.0/24; run a on in; join a app; join a web";
+    check(both, "a eth0 on in: 10.1.0.2\na eth1 on app: 10.2.0.2 out\na eth2 on web: 10.3.0.2");
+    check(&format!("{both}; leave a app"), "a eth0 on in: 10.1.0.2\na eth2 on web: 10.3.0.2 out");
+    check(
+        &format!("{both}; leave a app; join a app"),
+        "a eth0 on in: 10.1.0.2\na eth1 on app: 10.2.0.2\na eth2 on web: 10.3.0.2 out",
+    );
+}
+
+#[test]
+fn subnets_are_chosen_clear_of_networks_routes_and_resolvers() {
+    let scene = scene("route 172.18.4.0/22; resolver 172.19.0.53; net a; net b; net c v6; no6");
+    let nets: Vec<String> = ["a", "b", "c"]
+        .iter()
+        .map(|name| scene.world.networks[&network_id(name)].v4.as_ref().unwrap().net.to_string())
+        .collect();
+    assert_eq!(nets, ["172.17.0.0/16", "172.20.0.0/16", "172.21.0.0/16"]);
+    let c = scene.world.networks[&network_id("c")].v6.as_ref().unwrap();
+    assert_eq!((c.net.to_string(), c.gateway.to_string()), ("fd00::/64".into(), "fd00::1".into()));
+    let all = (0..32).map(|n| format!("net n{n}")).collect::<Vec<_>>().join(";");
+    refused(&all, "all predefined address pools have been fully subnetted");
+}
+
+#[test]
+fn networks_that_cannot_be() {
+    let config = "invalid network config:\n";
+    refused("net -", "invalid name: name is empty");
+    refused("net a; net a", "network with name a already exists");
+    refused("net a no4", "IPv4 or IPv6 must be enabled");
+    refused(
+        "no6; net a v6",
+        "IPv6 is not available on this host: network a cannot have it (is the kernel started with ipv6.disable=1?)",
+    );
+    refused("net a 10.1.0.0/24 10.2.0.0/24", "bridge driver doesn't support multiple subnets");
+    refused("net a 10.1.0.5/16", &format!("{config}invalid subnet 10.1.0.5/16: it should be 10.1.0.0/16"));
+    refused(
+        "net a 10.1.0.0/24 range 10.2.0.0/25",
+        &format!("{config}invalid ip-range 10.2.0.0/25: parent subnet 10.1.0.0/24 doesn't contain ip-range"),
+    );
+    refused(
+        "net a 10.1.0.0/24 range 10.1.0.0/16",
+        &format!("{config}invalid ip-range 10.1.0.0/16: CIDR block is bigger than its parent subnet 10.1.0.0/24"),
+    );
+    refused(
+        "net a 10.1.0.0/24 range 10.1.0.7/25",
+        &format!("{config}invalid ip-range 10.1.0.7/25: it should be 10.1.0.0/25"),
+    );
+    refused(
+        "net a 10.1.0.0/24 gateway 10.2.0.1",
+        &format!("{config}invalid gateway 10.2.0.1: parent subnet 10.1.0.0/24 doesn't contain this address"),
+    );
+    refused(
+        "net a 10.1.0.0/24 gateway fd00::1",
+        &format!("{config}invalid gateway fd00::1: parent subnet is an IPv4 block"),
+    );
+    refused("net a gateway 10.1.0.1", &format!("{config}invalid gateway 10.1.0.1: it needs a subnet"));
+    refused(
+        "net a 10.1.0.3/24 gateway 10.2.0.1 aux r=10.3.0.1",
+        &format!(
+            "{config}* invalid subnet 10.1.0.3/24: it should be 10.1.0.0/24\n\
+             * invalid gateway 10.2.0.1: parent subnet 10.1.0.0/24 doesn't contain this address\n\
+             * invalid auxiliary address r: 10.3.0.1: parent subnet 10.1.0.0/24 doesn't contain this address"
+        ),
+    );
+    refused(
+        "net a 10.1.0.0/24 gateway 10.1.0.0",
+        "failed to allocate gateway (10.1.0.0): Address already in use: it is the subnet's own or its broadcast address",
+    );
+    refused(
+        "net a 10.1.0.0/24; net b 10.1.0.128/25",
+        "invalid pool request: Pool overlaps with other one on this address space (10.1.0.128/25 overlaps 10.1.0.0/24 of network a)",
+    );
+    refused("net a 10.1.0.0/24 mtu 40", "invalid MTU 40 for network a: it must be from 68 to 65535 bytes");
+    refused("net a v6 mtu 1200", "invalid MTU 1200 for network a: it must be from 1280 to 65535 bytes");
+    refused(
+        "net a 10.1.0.0/24 hop 10.2.0.1",
+        "default gateway ip must be part of the network (10.2.0.1 is not in 10.1.0.0/24)",
+    );
+    let id = network_id("a");
+    refused(
+        "net a bridge br7; net b bridge br7",
+        &format!("conflicts with network {id} (br7): networks have same bridge name"),
+    );
+    refused(
+        "link eth9; net a bridge eth9",
+        "interface eth9 exists already and is not berth's: choose another bridge name, or give it to the daemon with --bridge",
+    );
+}
+
+#[test]
+fn a_bridge_made_by_hand_gives_its_addresses() {
+    check("link br7; net a bridge br7 foreign 10.77.0.1/24; run c on a", "c eth0 on a: 10.77.0.2 out");
+    check(
+        "link br7; net a bridge br7 foreign fe80::1/64,10.77.0.1/24,fd77::5/64 v6; run c on a",
+        "c eth0 on a: 10.77.0.2 fd77::1 out",
+    );
+    refused(
+        "net a bridge br7 foreign 10.77.0.1/24",
+        "bridge device with non default name br7 must be created manually",
+    );
+    refused(
+        "link br7; net a bridge br7 foreign none",
+        "bridge br7 has no IPv4 address: give it one with `ip addr add`, for it is the containers' gateway",
+    );
+}
+
+#[test]
+fn the_daemons_flags_become_one_subnet() {
+    let net = |text: &str| Some(text.parse().unwrap());
+    let wish = SubnetWish::of_bip(net("192.168.0.129/25"), net("192.168.0.192/26"), None).unwrap();
+    assert_eq!(wish.subnet, net("192.168.0.128/25"));
+    assert_eq!(wish.gateway, Some("192.168.0.129".parse().unwrap()));
+    let outside = SubnetWish::of_bip(net("192.168.0.129/25"), net("10.0.0.0/26"), None).unwrap_err();
+    assert_eq!(outside.to_string(), "add-any, range '10.0.0.0/26' is not in subnet '192.168.0.128/25'");
+}
+
+#[test]
+fn networks_in_use_stay() {
+    let id = endpoint_id("web", "app");
+    refused(
+        "net app 10.1.0.0/24; run web on app; drop app",
+        &format!("error while removing network: network app has active endpoints (name:\"web\" id:\"{}\")", id.short()),
+    );
+    check("net app 10.1.0.0/24; run web on app; rm web; drop app", "");
+    refused("drop app", &format!("network {} not found", network_id("app")));
+}
+
+#[test]
+fn addresses_that_are_asked_for() {
+    check("net app 10.1.0.0/24 range 10.1.0.128/25; run a on app ip 10.1.0.7", "a eth0 on app: 10.1.0.7 out");
+    let head = "invalid config for network app: invalid endpoint settings:\n";
+    refused(
+        "net app 10.1.0.0/24; run a on app ip 10.2.0.7 ip6 fd00::7",
+        &format!(
+            "{head}* no configured subnet contains IP address 10.2.0.7\n\
+             * no configured subnet contains IP address fd00::7"
+        ),
+    );
+    refused(
+        "net bridge 10.1.0.0/24; run a on bridge ip 10.1.0.7",
+        "invalid config for network bridge: invalid endpoint settings:\n\
+         user-specified IP address is supported on user-defined networks only",
+    );
+    refused(
+        "net app 10.1.0.0/24; run a on app; run b on app ip 10.1.0.2",
+        "Address already in use (10.1.0.2 on network app belongs to `a`)",
+    );
+    for fixed in ["10.1.0.0", "10.1.0.1", "10.1.0.255", "10.1.0.9"] {
+        refused(
+            &format!("net app 10.1.0.0/24 aux r=10.1.0.9; run a on app ip {fixed}"),
+            &format!("Address already in use ({fixed} on network app is a gateway's, reserved, or the subnet's own)"),
+        );
+    }
+    let id = network_id("app");
+    refused(
+        "net app 10.1.0.0/30; run a on app; run b on app",
+        &format!("no available IPv4 addresses on this network's address pools: app ({id})"),
+    );
+}
+
+#[test]
+fn one_station_has_one_mac() {
+    check("net app 10.1.0.0/24; run a on app mac 02:00:00:00:00:07", "a eth0 on app: 10.1.0.2 out");
+    refused(
+        "net app 10.1.0.0/24; run a on app mac 02:00:00:00:00:07; run b on app mac 02:00:00:00:00:07",
+        "MAC address 02:00:00:00:00:07 is already in use on network app by `a`",
+    );
+    // Somebody who took a MAC that would have been another's does not lock that one out.
+    check(
+        "net app 10.1.0.0/24; run a on app mac 02:42:0a:01:00:03; run b on app",
+        "a eth0 on app: 10.1.0.2 out\nb eth0 on app: 10.1.0.3 out",
+    );
+}
+
+#[test]
+fn places_are_taken_once() {
+    refused("net app 10.1.0.0/24; run a on app; join a app", "endpoint with name a already exists in network app");
+    refused("net app 10.1.0.0/24; join a app", &format!("sandbox {} not found", sandbox_id("a").short()));
+    refused("net app; run a on app; run a on app", &format!("sandbox {} exists already", sandbox_id("a").short()));
+    refused("leave a app", &format!("endpoint {} not found", endpoint_id("a", "app")));
+}
+
+#[test]
+fn ports_are_what_was_asked_for() {
+    let app = "net app 10.1.0.0/24; ephemeral 32768 32799";
+    check(&format!("{app}; run a on app publish 8080:80"), "a eth0 on app: 10.1.0.2 out -p 8080:80");
+    check(
+        &format!("{app}; run a on app publish :53/udp publish :80 publish :70 publish 32768:1"),
+        "a eth0 on app: 10.1.0.2 out -p 32768:1 -p 32769:70 -p 32770:80 -p 32768:53/udp",
+    );
+    check(&format!("{app}; run a on app publish :8000-8003"), "a eth0 on app: 10.1.0.2 out -p 32768-32771:8000-8003");
+    check(
+        &format!("{app}; run b on app publish 9001:1; run a on app publish 9000-9009:80 publish 9000-9009:81"),
+        "a eth0 on app: 10.1.0.3 out -p 9000:80 -p 9002:81\nb eth0 on app: 10.1.0.2 out -p 9001:1",
+    );
+    check(&format!("{app}; busy tcp 32768; run a on app publish :80"), "a eth0 on app: 10.1.0.2 out -p 32769:80");
+    check(
+        "net app 10.1.0.0/24 fd01::/64; run a on app publish 8080:80 publish [::1]:81:81",
+        "a eth0 on app: 10.1.0.2 fd01::2 out -p 8080:80 -p [::]:8080:80 -p [::1]:81:81",
+    );
+    check("net in 10.1.0.0/24 internal; run a on in publish 8080:80", "a eth0 on in: 10.1.0.2");
+}
+
+#[test]
+fn a_port_is_published_once() {
+    let app = "net app 10.1.0.0/24";
+    let id = endpoint_id("b", "app");
+    let taken = |text: &str, addr: &str| {
+        refused(
+            &format!("{app}; {text}"),
+            &format!(
+                "driver failed programming external connectivity on endpoint b ({id}): Bind for {addr} failed: \
+                 port is already allocated (by `a`)"
+            ),
+        );
+    };
+    taken("run a on app publish 8080:80; run b on app publish 8080:80", "0.0.0.0:8080");
+    taken("run a on app publish 8080:80; run b on app publish 127.0.0.1:8080:80", "0.0.0.0:8080");
+    taken("run a on app publish 127.0.0.1:8080:80; run b on app publish 8080:80", "0.0.0.0:8080");
+    taken("run a on app publish 8000-8099:1-100; run b on app publish 8090-8110:8090-8110", "0.0.0.0:8090");
+    check(
+        &format!("{app}; run a on app publish 127.0.0.1:80:80; run b on app publish 127.0.0.2:80:80"),
+        "a eth0 on app: 10.1.0.2 out -p 127.0.0.1:80:80\nb eth0 on app: 10.1.0.3 out -p 127.0.0.2:80:80",
+    );
+    check(
+        &format!("{app}; run a on app publish 80:80; run b on app publish 80:80/udp"),
+        "a eth0 on app: 10.1.0.2 out -p 80:80\nb eth0 on app: 10.1.0.3 out -p 80:80/udp",
+    );
+    check(
+        &format!("{app}; run a on app publish 80:80 publish 127.0.0.1:80:81"),
+        "a eth0 on app: 10.1.0.2 out -p 80:80 -p 127.0.0.1:80:81",
+    );
+    let id = endpoint_id("a", "app");
+    refused(
+        &format!("{app}; busy udp 53; run a on app publish 53:53/udp"),
+        &format!(
+            "driver failed programming external connectivity on endpoint a ({id}): failed to bind host port \
+             0.0.0.0:53/udp: address already in use"
+        ),
+    );
+    refused(&format!("{app}; ephemeral 9 9; run a on app publish :1-2"), "all ports are allocated (from 9 to 9/tcp)");
+    refused(
+        &format!("{app}; run a on app publish 80-82:90-93"),
+        "invalid ranges specified for container and host Ports: 90-93 and 80-82",
+    );
+    refused(&format!("{app}; run a on app publish 80:0"), "invalid port specification: \"0/tcp\"");
+    refused(
+        &format!("{app}; run a on app publish [::1]:80:80"),
+        "cannot publish [::1]:80:80: the container has no IPv6 address on network app",
+    );
+}
+
+#[test]
+fn a_refusal_says_of_what_kind_it_is() {
+    let kind = |text: &str| scene(text).refused[0].kind();
+    assert_eq!(kind("net a; net a"), Kind::Conflict);
+    assert_eq!(kind("drop a"), Kind::NotFound);
+    assert_eq!(kind("net a no4"), Kind::Invalid);
+    assert_eq!(kind("net a 10.1.0.0/24; net b 10.1.0.0/24"), Kind::Forbidden);
+    assert_eq!(kind("net a 10.1.0.0/31; run c on a; run d on a"), Kind::Exhausted);
+}
+
+#[test]
+fn a_closed_sandbox_leaves_nothing_and_its_addresses_rest() {
+    let scene = scene("net a 10.1.0.0/24; net b 10.2.0.0/24; at 5; run c on a; join c b; stop c");
+    assert!(scene.world.endpoints.is_empty() && scene.world.sandboxes.is_empty());
+    assert_eq!(scene.world.resting.values().map(|resting| resting.len()).sum::<usize>(), 2);
+    assert_eq!(decide::wake(&scene.world, 64), []);
+    assert_eq!(decide::wake(&scene.world, 65).len(), 2);
+    assert_eq!(decide::wake(&World::default(), 65), []);
+}
+
+#[test]
+fn host_ends_have_names_of_their_own() {
+    let id = endpoint_id("a", "app");
+    let first = format!("veth{}", &id.as_str()[..7]);
+    let scene = scene(&format!("link {first}; net app 10.1.0.0/24; run a on app"));
+    assert_eq!(scene.world.endpoints[&id].host.as_str(), format!("veth{}", &id.as_str()[1..8]));
+}

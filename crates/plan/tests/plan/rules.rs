@@ -1,0 +1,109 @@
+//! The pages in `docs/rules`: each is written by a scenario here under `UPDATE=1`, and compared otherwise.
+
+use crate::scenario::world;
+use plan::firewall;
+use plan::nft::TableName;
+use plan::text;
+use std::path::Path;
+
+fn doc(file: &str, title: &str, prose: &str, scenario: &str, sets: &[&str], chains: &[&str]) {
+    let table = firewall::table(&world(scenario));
+    let mut page = format!("# {title}\n\n{prose}\n\n```text\n{scenario}\n```\n");
+    if sets.is_empty() && chains.is_empty() {
+        page.push_str(&format!("\n```text\n{}```\n", text::table(&TableName::inet(), &table)));
+    } else {
+        page.push_str("\nThe elements:\n");
+        for set in sets {
+            page.push_str(&format!("\n```text\n{}```\n", text::set(set, &table.sets[*set])));
+        }
+        page.push_str("\nThe rules that look at them (they are always there):\n");
+        for chain in chains {
+            page.push_str(&format!("\n```text\n{}```\n", text::chain(chain, &table.chains[*chain])));
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rules").join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/rules/{file} is not what the rules are: run this test with UPDATE=1\n{page}");
+}
+
+const APP: &str = "net app 10.1.0.0/24 fd01::/64 bridge app0";
+
+#[test]
+fn base() {
+    doc(
+        "base.md",
+        "The base rules",
+        "This is the whole table with one network and no container. More networks, containers and ports add elements to\n\
+         its sets and maps, and never a rule. Every policy is accept: what does not concern a bridge of berth's passes\n\
+         untouched, and a drop of somebody else's table still drops.\n\n\
+         - `early` drops packets from outside that claim to be meant for 127.0.0.1, before they could be translated to a\n  \
+           port that is published there.\n\
+         - `prerouting` and `output` send packets that are meant for the host itself to `published`, where the maps turn\n  \
+           a published port into a container's address and port.\n\
+         - `forward` lets answers through, lets containers of one network talk, cuts internal networks off, and lets\n  \
+           nothing else reach a container but what came by a published port.\n\
+         - `postrouting` gives what leaves the host's address, and sends answers between containers of one network by way\n  \
+           of the host where they used a published port.",
+        APP,
+        &[],
+        &[],
+    );
+}
+
+#[test]
+fn bridged_container() {
+    doc(
+        "bridged-container.md",
+        "A bridged container",
+        "A container adds no element as long as it publishes no port: it is protected by its network's. It reaches other\n\
+         places with the host's address, and containers of the same network directly; nobody outside reaches it.",
+        &format!("{APP}; run web on app"),
+        &["bridges", "siblings", "hairpin", "masquerade4", "masquerade6", "published4"],
+        &["forward", "postrouting"],
+    );
+}
+
+#[test]
+fn published_port() {
+    doc(
+        "published-port.md",
+        "Published ports",
+        "A published port is one element of a map. A range whose numbers are the same inside is one element too; one\n\
+         whose numbers differ is an element for each port, for a map's answer cannot count along.",
+        &format!(
+            "{APP}; run web on app publish 8080:80; run dns on app publish 127.0.0.1:5353:53/udp; run media on app publish 20000-20999:20000-20999/udp publish 9000-9002:80-82"
+        ),
+        &["published4", "published6", "published_at4", "ranges4", "ranges6"],
+        &["prerouting", "output", "published", "forward"],
+    );
+}
+
+#[test]
+fn internal_network() {
+    doc(
+        "internal-network.md",
+        "An internal network",
+        "Containers of an internal network reach each other and the host's own address on their bridge. Nothing of them\n\
+         leaves, nothing comes in, and they publish no ports.",
+        "net vault 10.2.0.0/24 bridge vault0 internal; run db on vault publish 5432:5432",
+        &["bridges", "internal", "siblings", "masquerade4", "published4"],
+        &["forward"],
+    );
+}
+
+#[test]
+fn apart() {
+    doc(
+        "apart.md",
+        "A network whose containers do not reach each other",
+        "With `--icc=false` the network is not among `siblings`: what would be routed between its containers meets the rule\n\
+         that nothing else reaches a container.",
+        "net app 10.1.0.0/24 bridge app0 apart; run web on app; run two on app",
+        &["bridges", "siblings"],
+        &["forward"],
+    );
+}

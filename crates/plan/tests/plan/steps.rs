@@ -1,0 +1,154 @@
+//! Networks in, steps out.
+
+use crate::scenario::world;
+use plan::desired::desired;
+use plan::diff::diff;
+use plan::ids::IfName;
+use plan::netstate::{Errno, NetState, Ns, Op};
+use plan::step::step;
+
+/// The steps from one text's network to another's, one a line.
+fn check(have: &str, want: &str, steps: &str) {
+    let plan = diff(&desired(&world(have)), &desired(&world(want)));
+    assert_eq!(lines(&plan), steps.lines().map(str::trim).collect::<Vec<_>>().join("\n"));
+}
+
+fn lines(plan: &plan::netstate::Plan) -> String {
+    plan.iter().map(|step| format!("{} [{}]", step.op, short(step.why.owner))).collect::<Vec<_>>().join("\n")
+}
+
+fn short(owner: plan::nft::Owner) -> String {
+    owner.to_string().split(' ').next().unwrap_or_default().to_owned()
+}
+
+const APP: &str = "net app 10.1.0.0/24 bridge app0";
+
+#[test]
+fn the_first_network() {
+    check(
+        "",
+        APP,
+        "add bridge app0 [net]
+         replace table inet berth in host [engine]
+         switch V4 forwarding on in host [engine]
+         switch ipv6 off on app0 in host [net]
+         set app0 up in host [net]
+         add address 10.1.0.1/24 to app0 in host [net]",
+    );
+}
+
+#[test]
+fn a_container_starts_and_stops() {
+    let web = format!("{APP}; run web on app publish 8080:80");
+    let (sandbox, host) = (crate::scenario::sandbox_id("web").short(), "veth6b2cd6e");
+    let start = format!(
+        "add namespace {sandbox} [sb]
+         add veth {host} on app0 with eth0 in sandbox {sandbox} [ep]
+         change 1 elements of table inet berth in host [engine]
+         switch ipv6 off on eth0 in sandbox {sandbox} [ep]
+         set eth0 up in sandbox {sandbox} [ep]
+         set lo up in sandbox {sandbox} [sb]
+         add address 10.1.0.2/24 to eth0 in sandbox {sandbox} [ep]
+         add route to 0.0.0.0/0 via 10.1.0.1 dev eth0 in sandbox {sandbox} [ep]"
+    );
+    let host_end = desired(&world(&web)).spaces[&Ns::Host].links.keys().last().unwrap().to_string();
+    check(APP, &web, &start.replace(host, &host_end));
+    check(
+        &web,
+        APP,
+        &format!(
+            "change 1 elements of table inet berth in host [engine]
+             delete namespace {sandbox} [sb]"
+        ),
+    );
+}
+
+#[test]
+fn the_last_network_takes_the_table_with_it() {
+    check(
+        APP,
+        "",
+        "delete link app0 in host [net]
+         delete table inet berth in host [engine]",
+    );
+}
+
+#[test]
+fn a_networks_rules_outlive_its_containers() {
+    let both = format!("{APP}; net web 10.2.0.0/24 bridge web0; run a on web");
+    let sandbox = crate::scenario::sandbox_id("a").short();
+    check(
+        &both,
+        APP,
+        &format!(
+            "change 1 elements of table inet berth in host [engine]
+             delete namespace {sandbox} [sb]
+             delete link web0 in host [net]
+             change 3 elements of table inet berth in host [engine]"
+        ),
+    );
+}
+
+/// What is done about a damage to `text`'s network.
+fn repaired(text: &str, damage: &[Op]) -> String {
+    let want = desired(&world(text));
+    let mut have = want.clone();
+    for op in damage {
+        step(&mut have, op).unwrap();
+    }
+    let plan = diff(&have, &want);
+    for done in &plan {
+        step(&mut have, &done.op).unwrap();
+    }
+    assert_eq!(have, want);
+    lines(&plan)
+}
+
+fn app0() -> IfName {
+    "app0".parse().unwrap()
+}
+
+#[test]
+fn damages_are_repaired_with_little() {
+    let web = format!("{APP}; run web on app publish 8080:80");
+    let inside = crate::scenario::sandbox_id("web").short();
+    let ns = Ns::Of(crate::scenario::sandbox_id("web"));
+    let eth0 = IfName::inner(0);
+    assert_eq!(
+        repaired(&web, &[Op::SetUp { ns: ns.clone(), name: eth0.clone(), up: false }]),
+        format!(
+            "set eth0 up in sandbox {inside} [ep]\n\
+             add route to 0.0.0.0/0 via 10.1.0.1 dev eth0 in sandbox {inside} [ep]"
+        )
+    );
+    let deleted = repaired(&web, &[Op::DelLink { ns, name: eth0 }]);
+    assert_eq!(deleted.lines().count(), 5, "{deleted}");
+    assert!(deleted.starts_with("add veth "), "{deleted}");
+    let table = plan::nft::TableName::inet();
+    assert_eq!(
+        repaired(&web, &[Op::DelTable { ns: Ns::Host, name: table }]),
+        "replace table inet berth in host [engine]"
+    );
+    let bridge = repaired(&web, &[Op::DelLink { ns: Ns::Host, name: app0() }]);
+    assert!(bridge.contains("a port of app0 [ep]"), "the freed port joins again: {bridge}");
+}
+
+#[test]
+fn a_strangers_bridge_in_the_way_is_left_alone() {
+    let want = desired(&world(APP));
+    let mut have = NetState::default();
+    let host = have.spaces.get_mut(&Ns::Host).unwrap();
+    let kind = plan::netstate::LinkKind::ForeignBridge;
+    let strangers = plan::netstate::Link::down(kind, 1500, plan::nft::Owner::Engine);
+    host.links.insert(app0(), strangers.clone());
+    let plan = diff(&have, &want);
+    let mut kernel = plan::fake::Fake::with(have.clone());
+    let applied = plan::apply::apply(&mut kernel, have, &plan);
+    assert_eq!(applied.failed.len(), 1);
+    let failed = applied.failed.values().next().unwrap();
+    assert_eq!(
+        (failed.op.to_string().as_str(), &failed.errno),
+        ("add bridge app0", &Errno::Exists("link app0".into()))
+    );
+    assert_eq!(kernel.state().spaces[&Ns::Host].links[&app0()], strangers);
+}
