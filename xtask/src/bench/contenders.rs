@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const BERTH: &str = "berth";
 /// The name of the least program in the tables.
 pub const FLOOR: &str = "floor";
+/// The program name of our runtime.
+const RUNTIME: &str = "berth-runtime";
 /// The bridge that the floor program uses.
 const FLOOR_BRIDGE: &str = "floor0";
 
@@ -58,6 +60,11 @@ impl Contender {
         Contender { name: name.to_owned(), net, how: How::Command(command) }
     }
 
+    /// Whether the benchmark makes no sense without it.
+    pub fn is_ours(&self) -> bool {
+        [BERTH, FLOOR, RUNTIME].contains(&self.name.as_str())
+    }
+
     /// Does it once. Fails unless the container ended well.
     pub fn run(&mut self) -> Result<()> {
         match &mut self.how {
@@ -100,7 +107,7 @@ pub fn all(lab: &Lab, engine: &Engine) -> Result<Vec<Contender>> {
         }
     }
     let bundle = bundle::write(&lab.dir().join("bundle"), &archive, lab.cgroup())?;
-    let runtimes = [Some(programs.join("berth-runtime")), found("crun"), found("runc")];
+    let runtimes = [Some(programs.join(RUNTIME)), found("crun"), found("runc")];
     for program in runtimes.into_iter().flatten() {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let root = lab.dir().join(format!("root-{name}"));
@@ -156,12 +163,17 @@ fn wait(process: &OwnedFd) -> Result<()> {
 struct Podman {
     program: PathBuf,
     dir: PathBuf,
+    runtime: Option<PathBuf>,
 }
 
 impl Podman {
     fn prepared(lab: &Lab, program: PathBuf, archive: &Path) -> Result<Podman> {
-        let podman = Podman { program, dir: lab.dir().join("podman") };
+        let mut podman = Podman { program, dir: lab.dir().join("podman"), runtime: None };
         succeed(podman.command().arg("load").arg("-i").arg(archive).stdout(Stdio::null())).context("podman load")?;
+        // Its usual runtime, crun, refuses hosts with cgroups of both versions.
+        if succeed(&mut podman.run(lab.cgroup(), Net::None)).is_err() {
+            podman.runtime = found("runc");
+        }
         Ok(podman)
     }
 
@@ -169,6 +181,9 @@ impl Podman {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.dir.join("store")).arg("--runroot").arg(self.dir.join("run"));
         command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+        if let Some(runtime) = &self.runtime {
+            command.arg("--runtime").arg(runtime);
+        }
         command
     }
 

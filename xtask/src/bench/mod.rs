@@ -41,7 +41,17 @@ pub fn inside(rounds: u32) -> Result<ExitCode> {
     let meter = cpu::Meter::of(lab.cgroup())?;
     let engine = lab.engine(&[]);
     engine.load_busybox();
-    let mut contenders = contenders::all(&lab, &engine)?;
+    let mut contenders = Vec::new();
+    let mut absent = Vec::new();
+    for mut contender in contenders::all(&lab, &engine)? {
+        match contender.run() {
+            Ok(()) => contenders.push(contender),
+            Err(err) if contender.is_ours() => return Err(err.context(contender.name)),
+            Err(err) => {
+                absent.push(format!("{} (--net {}) does not run here: {err:#}.", contender.name, contender.net))
+            }
+        }
+    }
     println!("{rounds} rounds of {} commands, one after the other in each round …", contenders.len());
 
     let mut samples: Vec<Samples> = contenders.iter().map(|_| Samples::default()).collect();
@@ -76,6 +86,9 @@ pub fn inside(rounds: u32) -> Result<ExitCode> {
     let runtimes: Vec<_> =
         contenders.iter().zip(&samples).filter(|(contender, _)| contender.net == Net::Runtime).collect();
     writeln!(report, "## The OCI runtime alone: create, start, end of `true`, delete\n\n{}", table::of(&runtimes))?;
+    for line in absent {
+        writeln!(report, "{line}\n")?;
+    }
     writeln!(report, "## The network's part\n\n{}", network_part(&contenders, &samples, &network))?;
     writeln!(report, "## Weight\n\n{}", weight::of(&engine)?)?;
     print!("\n{report}");
