@@ -18,6 +18,8 @@ pub const DEFAULT_SOCKET: &str = "/run/berth/berth.sock";
 const LOG: &str = "/run/berth/engine.log";
 /// How long a started engine may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long another engine may take whose start made ours end.
+const GRACE: Duration = Duration::from_secs(1);
 /// Tells `berth daemon` that it was started in the background and has to leave the terminal's session.
 pub const BACKGROUND: &str = "BERTH_BACKGROUND";
 
@@ -82,7 +84,7 @@ impl Address {
             "berth: starting the engine in the background (its log is {}; 'berth daemon' runs it in the foreground)",
             log.display()
         ));
-        let deadline = Instant::now() + PATIENCE;
+        let started = Instant::now();
         let mut over: Option<String> = None;
         loop {
             if let Ok(stream) = UnixStream::connect(&self.path).await {
@@ -92,11 +94,8 @@ impl Address {
             if let (None, Ok(Some(status))) = (&over, child.try_wait()) {
                 over = Some(format!("ended with {status}"));
             }
-            let waited_enough = match &over {
-                None => Instant::now() >= deadline,
-                Some(_) => Instant::now() + PATIENCE.mul_f32(0.9) >= deadline,
-            };
-            if waited_enough {
+            let patience = if over.is_some() { GRACE } else { PATIENCE };
+            if started.elapsed() >= patience {
                 let how = over.unwrap_or_else(|| format!("does not answer after {} s", PATIENCE.as_secs()));
                 return Err(Failure::refused(format!(
                     "the engine {how}; the last lines of {}:\n{}",

@@ -7,6 +7,9 @@
 
 /// Every command, in one table, and what each does.
 mod commands;
+/// Whole commands against an engine of words.
+#[cfg(test)]
+mod conversation;
 /// Credentials for registries, as Docker's client keeps them.
 mod credentials;
 /// Output of containers without a terminal, by stream.

@@ -170,6 +170,10 @@ impl Session<'_> {
 }
 
 async fn resize(wire: &Wire, target: Target<'_>) {
+    if terminal::size().0 == 0 {
+        // A terminal that does not know its size: the container's keeps the one it has.
+        return;
+    }
     // A container that has ended has no size; and a wrong size is no reason to end a session.
     let _ = wire.ask(target.resize()).await;
 }

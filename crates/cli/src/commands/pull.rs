@@ -211,10 +211,13 @@ impl Bars {
             return;
         }
         let all = &self.all;
+        let words = &self.words;
         let bar = self.by_id.entry(id.to_owned()).or_insert_with(|| {
-            let bar = all.add(ProgressBar::new(0));
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+            bar.set_style(words.clone());
             bar.set_prefix(id.to_owned());
-            bar
+            bar.set_message(status.to_owned());
+            all.add(bar)
         });
         match (detail["current"].as_u64(), detail["total"].as_u64()) {
             (Some(current), Some(total)) if total > 0 => {

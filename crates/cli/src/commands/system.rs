@@ -57,7 +57,7 @@ pub async fn version(ask: &Ask<'_>) -> Result<u8, Failure> {
     let api = format!("{} (minimum version {})", text(&server, "ApiVersion"), text(&server, "MinAPIVersion"));
     printer::out("\n");
     pairs(
-        &format!("Server: {}", text(&server["Platform"], "Name")).trim_end().to_owned(),
+        format!("Server: {}", text(&server["Platform"], "Name")).trim_end(),
         &[
             ("Version", text(&server, "Version")),
             ("API version", &api),

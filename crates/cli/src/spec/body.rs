@@ -463,6 +463,50 @@ mod tests {
         }
     }
 
+    /// Whether `part` says nothing that `whole` does not say too.
+    fn says_all(whole: &Value, part: &Value) -> Result<(), String> {
+        match (whole, part) {
+            (Value::Object(whole), Value::Object(part)) => part.iter().try_for_each(|(key, value)| {
+                let found = whole.get(key).ok_or_else(|| format!("{key} is lost"))?;
+                says_all(found, value).map_err(|why| format!("{key}: {why}"))
+            }),
+            (Value::Array(whole), Value::Array(part)) if whole.len() == part.len() => {
+                whole.iter().zip(part).try_for_each(|(whole, part)| says_all(whole, part))
+            }
+            (whole, part) if whole == part => Ok(()),
+            (whole, part) => Err(format!("{part} became {whole}")),
+        }
+    }
+
+    #[test]
+    fn the_engines_types_understand_every_field() {
+        for line in [
+            "-a stdout -i -t --entrypoint x -h h --domainname d -u u -w w -l a=b -e A=1 -p 1:2/udp -P --expose 7 \
+             --stop-signal INT --stop-timeout 4 --health-cmd x --health-interval 2s --health-timeout 1s \
+             --health-start-period 1s --health-start-interval 1s --health-retries 3 busybox a b",
+            "--net name=foo,alias=a,ip=10.0.0.2,ip6=::2,mac-address=92:d0:c6:0a:29:33,link-local-ip=169.254.1.1,driver-opt=k=v,gw-priority=4 \
+             --link x:y --dns 1.1.1.1 --dns-search a --dns-option b --add-host a:1.2.3.4 busybox",
+            "-m 10m --memory-reservation 1g --memory-swap -1 --memory-swappiness 3 --cpus 1.5 -c 10 --cpu-period 5 \
+             --cpu-quota 6 --cpu-rt-period 7 --cpu-rt-runtime 8 --cpuset-cpus 0 --cpuset-mems 0 --cpu-count 1 \
+             --cpu-percent 2 --pids-limit 5 --ulimit nofile=1:2 --oom-kill-disable --oom-score-adj 5 --blkio-weight 100 \
+             --blkio-weight-device /dev/sda:200 --device-read-bps /dev/sda:1mb --device-write-bps /dev/sda:1 \
+             --device-read-iops /dev/sda:5 --device-write-iops /dev/sda:5 --io-maxbandwidth 5 --io-maxiops 6 busybox",
+            "-v /a:/b -v /anon --mount type=bind,src=/x,dst=/y,readonly,bind-propagation=rslave,bind-nonrecursive \
+             --mount type=volume,src=v,dst=/t,volume-opt=a=b,volume-nocopy,volume-label=c=d,volume-driver=local,volume-subpath=s \
+             --mount type=tmpfs,dst=/tmp,tmpfs-size=1m,tmpfs-mode=700 --tmpfs /run --volumes-from q --volume-driver local \
+             --read-only --storage-opt size=1 --shm-size 64m --use-api-socket busybox",
+            "--rm --privileged --cap-add A --cap-drop B --security-opt no-new-privileges \
+             --security-opt systempaths=unconfined --sysctl net.a=1 --annotation a=b --group-add 5 --device /dev/null \
+             --device-cgroup-rule c~1:3~mr --gpus all --cgroup-parent x --cgroupns host --ipc host --pid host --uts host \
+             --userns host --isolation default --runtime r --init --log-driver json-file --log-opt a=b --cidfile f busybox",
+        ] {
+            let ours = body(line).expect(line);
+            let read: api::ContainerCreateBody = serde_json::from_value(ours.clone()).expect(line);
+            let back = serde_json::to_value(read).expect("a body");
+            assert_eq!(says_all(&back, &ours), Ok(()), "{line}");
+        }
+    }
+
     #[test]
     fn refusals_that_need_no_engine() {
         for (line, wanted) in [

@@ -115,7 +115,7 @@ fn parts(value: &str) -> (&str, &str, &str) {
 fn parse(value: &str) -> Result<Vec<(String, String, String)>, String> {
     let (ip, host, container) = parts(value);
     let (container, proto) = match protocol(container) {
-        Ok((container, _)) if container.is_empty() => {
+        Ok(("", _)) => {
             return Err(format!("no port specified: {value}<empty>"));
         }
         other => other?,

@@ -58,6 +58,32 @@ pub fn print(nodes: &[Node], value: &Value, missing: Missing) -> Result<String, 
     Ok(run.out)
 }
 
+/// How Docker's own command prints a null of the engine's answer: as an empty list, an empty map or a nil pointer,
+/// which is what the field is in Docker's code.
+fn nothing(pipeline: &Pipeline) -> &'static str {
+    const POINTERS: [&str; 9] = [
+        "Health",
+        "Healthcheck",
+        "Init",
+        "IPAMConfig",
+        "OomKillDisable",
+        "PidsLimit",
+        "MemorySwappiness",
+        "StopTimeout",
+        "UsageData",
+    ];
+    let name = match pipeline.commands.as_slice() {
+        [Command { operands }] => operands.last().and_then(|operand| operand.path.last()),
+        _ => None,
+    };
+    match name.map(String::as_str) {
+        None => "<no value>",
+        Some(name) if POINTERS.contains(&name) => "<nil>",
+        Some(name) if FREE.contains(&name) => "map[]",
+        Some(_) => "[]",
+    }
+}
+
 fn truth(found: &Found) -> bool {
     found.value.as_ref().is_some_and(functions::truth)
 }
@@ -83,7 +109,8 @@ impl Run<'_> {
                 let found = self.pipeline(pipeline, dot)?;
                 if pipeline.into.is_none() {
                     let text = match (&found.value, self.missing) {
-                        (None | Some(Value::Null), Missing::Entry) => "<no value>".to_owned(),
+                        (Some(Value::Null), Missing::Entry) => nothing(pipeline).to_owned(),
+                        (None, Missing::Entry) => "<no value>".to_owned(),
                         (None | Some(Value::Null), Missing::Column(_)) => "<nil>".to_owned(),
                         (None | Some(Value::Null), Missing::Title) => String::new(),
                         (Some(value), _) => functions::show(value),

@@ -111,7 +111,7 @@ mod tests {
             ("{{$x := .Name}}{{$x}}{{$x}}", "webweb"),
             ("{{not .State.Running}} {{and true .Name}} {{or \"\" \"z\"}}", "false web z"),
             ("{{.Config.Labels.zz}}", "<no value>"),
-            ("{{.Config.Cmd}}", "<no value>"),
+            ("{{.Config.Cmd}} {{.State.Health}}", "[] <nil>"),
             ("{{json .State.Health}}", "null"),
             ("{{truncate .Name 2}}", "we"),
         ] {

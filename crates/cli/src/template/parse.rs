@@ -73,14 +73,14 @@ pub fn parse(text: &str) -> Result<Vec<Node>, String> {
     let mut parser = Parser { text, pieces: lex::pieces(text)?.into_iter(), variables: vec!["$".to_owned()], loops: 0 };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Eof => Ok(nodes),
-        End::End(at) => Err(parser.fault(at, "unexpected {{end}}")),
-        End::Else(_, at) => Err(parser.fault(at, "unexpected {{else}}")),
+        Close::Eof => Ok(nodes),
+        Close::End(at) => Err(parser.fault(at, "unexpected {{end}}")),
+        Close::Else(_, at) => Err(parser.fault(at, "unexpected {{else}}")),
     }
 }
 
 /// What closed a list of nodes.
-enum End {
+enum Close {
     Eof,
     End(usize),
     /// `{{else}}` with what stands behind the word.
@@ -99,7 +99,7 @@ impl Parser<'_> {
         format!("template: :{}: {why}", lex::line(self.text, at))
     }
 
-    fn nodes(&mut self) -> Result<(Vec<Node>, End), String> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Close), String> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let (tokens, at) = match piece {
@@ -114,8 +114,8 @@ impl Parser<'_> {
                 _ => "",
             };
             match word {
-                "end" => return Ok((nodes, End::End(at))),
-                "else" => return Ok((nodes, End::Else(tokens[1..].to_vec(), at))),
+                "end" => return Ok((nodes, Close::End(at))),
+                "else" => return Ok((nodes, Close::Else(tokens[1..].to_vec(), at))),
                 "break" | "continue" if self.loops == 0 => {
                     return Err(self.fault(at, &format!("{{{{{word}}}}} outside {{{{range}}}}")));
                 }
@@ -125,7 +125,7 @@ impl Parser<'_> {
                 _ => nodes.push(Node::Print(self.pipeline(&tokens, at, "command")?)),
             }
         }
-        Ok((nodes, End::Eof))
+        Ok((nodes, Close::Eof))
     }
 
     fn block(&mut self, word: &str, tokens: &[Placed], at: usize) -> Result<Node, String> {
@@ -143,9 +143,9 @@ impl Parser<'_> {
             self.loops -= 1;
         }
         let otherwise = match end {
-            End::Eof => return Err(self.fault(self.text.len(), "unexpected EOF")),
-            End::End(_) => Vec::new(),
-            End::Else(tokens, at) => match tokens.first().map(|first| &first.token) {
+            Close::Eof => return Err(self.fault(self.text.len(), "unexpected EOF")),
+            Close::End(_) => Vec::new(),
+            Close::Else(tokens, at) => match tokens.first().map(|first| &first.token) {
                 // `else if` is an `else` with an `if` inside, and both end at the same `end`.
                 Some(Token::Word(next)) if next == word && word != "range" => {
                     let next = next.clone();
@@ -153,9 +153,9 @@ impl Parser<'_> {
                 }
                 Some(_) => return Err(self.fault(at, "unexpected token in else")),
                 None => match self.nodes()? {
-                    (nodes, End::End(_)) => nodes,
-                    (_, End::Eof) => return Err(self.fault(self.text.len(), "unexpected EOF")),
-                    (_, End::Else(_, at)) => return Err(self.fault(at, "unexpected {{else}}")),
+                    (nodes, Close::End(_)) => nodes,
+                    (_, Close::Eof) => return Err(self.fault(self.text.len(), "unexpected EOF")),
+                    (_, Close::Else(_, at)) => return Err(self.fault(at, "unexpected {{else}}")),
                 },
             },
         };
