@@ -7,7 +7,7 @@ mod engine;
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,7 +66,10 @@ fn old_spelling(args: Vec<OsString>) -> Vec<OsString> {
 
 fn completion(matches: &ArgMatches) -> ExitCode {
     if let Some(&shell) = matches.get_one::<Shell>("shell") {
-        clap_complete::generate(shell, &mut whole(), "berth", &mut io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut whole(), "berth", &mut script);
+        // A reader that needs no more of it (`| head`) is no fault of ours.
+        let _ = io::stdout().write_all(&script);
     }
     ExitCode::SUCCESS
 }

@@ -53,6 +53,23 @@ pub fn explain(root: &Command, error: &clap::Error, args: &[OsString]) -> Usage 
                 wanted: false,
             };
         }
+        // Commands that name their words one by one: those of the program itself, such as `berth man DIR`.
+        ErrorKind::MissingRequiredArgument => {
+            return stray(command, &path, format!("requires {given}"));
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation if given.starts_with('<') => {
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            let known = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(known)) if !known.is_empty() => format!(", only {}", known.join(", ")),
+                _ => String::new(),
+            };
+            let takes = if value.is_empty() {
+                format!("requires {given}")
+            } else {
+                format!("does not take '{value}' for {given}{known}")
+            };
+            return stray(command, &path, takes);
+        }
         ErrorKind::UnknownArgument => unknown_flag(&given, rest),
         ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
@@ -68,6 +85,15 @@ pub fn explain(root: &Command, error: &clap::Error, args: &[OsString]) -> Usage 
     Usage {
         text: format!("{what}\n\n{}\n\nRun '{path} --help' for more information", usage_line(command)),
         code: 125,
+        wanted: false,
+    }
+}
+
+/// The refusal of words that a command does not take.
+fn stray(command: &Command, path: &str, takes: String) -> Usage {
+    Usage {
+        text: format!("berth: '{path}' {takes}\n\n{}\n\nRun '{path} --help' for more information", usage_line(command)),
+        code: 1,
         wanted: false,
     }
 }
