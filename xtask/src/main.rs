@@ -77,6 +77,8 @@ fn in_a_lab(recipe: &str, words: &[String], programs: &std::path::Path) -> Resul
     let place = lab::throwaway::Throwaway::new().context("a directory for a lab")?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(recipe).args(words).env("BERTH_BIN_DIR", programs);
+    // What fails inside says what it tried and what came back; where in the code is of no use to who sees a demo.
+    command.env("RUST_BACKTRACE", "0");
     let ended = place.run_in_sight(command).context("starting the lab")?;
     let success = ended.status.is_some_and(|status| status.success());
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -11,8 +11,8 @@ use std::time::Duration;
 pub const BERTH: &str = "berth";
 /// The name of the least program in the tables.
 pub const FLOOR: &str = "floor";
-/// The program name of our runtime.
-const RUNTIME: &str = "berth-runtime";
+/// The program name of our runtime, and its name in the tables.
+pub const RUNTIME: &str = "berth-runtime";
 /// The bridge that the floor program uses.
 const FLOOR_BRIDGE: &str = "floor0";
 

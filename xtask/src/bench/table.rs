@@ -1,4 +1,4 @@
-use super::contenders::{BERTH, Contender, FLOOR};
+use super::contenders::{BERTH, Contender, FLOOR, RUNTIME};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -61,12 +61,12 @@ pub fn shown(time: Duration) -> String {
     if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.1} ms") }
 }
 
-/// A Markdown table of commands, with ratios of medians to the floor and to berth where they are among the rows.
+/// A Markdown table of commands, with ratios of medians to the floor and to berth, or to its runtime, where they are among the rows.
 pub fn of(rows: &[(&Contender, &Samples)]) -> String {
     let named = |name: &str| rows.iter().find(|(contender, _)| contender.name == name).map(|(_, samples)| *samples);
-    let (floor, berth) = (named(FLOOR), named(BERTH));
+    let (floor, berth) = (named(FLOOR), named(BERTH).or_else(|| named(RUNTIME)));
     let mut text = String::from(
-        "| command | wall min | median | p10–p90 | cpu min | median | p10–p90 | wall, cpu × floor | wall, cpu ÷ berth |\n\
+        "| command | wall min | median | p10–p90 | cpu min | median | p10–p90 | wall, cpu × floor | wall, cpu × berth |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (contender, samples) in rows {
@@ -76,7 +76,7 @@ pub fn of(rows: &[(&Contender, &Samples)]) -> String {
                 || "–".to_owned(),
                 |base| {
                     let times = |own: Spread, base: Spread| own.median.as_secs_f64() / base.median.as_secs_f64();
-                    format!("{:.1}, {:.1}", times(wall, base.wall()), times(cpu, base.cpu()))
+                    format!("{:.2}, {:.2}", times(wall, base.wall()), times(cpu, base.cpu()))
                 },
             )
         };

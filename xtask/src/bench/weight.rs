@@ -28,6 +28,7 @@ pub fn of(engine: &Engine) -> Result<String> {
         engine.ok(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]);
     }
     let shims = shims()?;
+    anyhow::ensure!(shims.len() == names.len(), "{} shims run for {CONTAINERS} containers", shims.len());
     let weights = shims.iter().map(|pid| pss(*pid)).collect::<Result<Vec<u64>>>()?;
     let busy = pss(engine.pid().context("the engine runs")?)?;
     let mut remove = vec!["rm", "-f"];
