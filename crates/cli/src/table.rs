@@ -1,15 +1,17 @@
-//! Columns as Docker prints them: each as wide as its longest cell and three blanks more, ten at the least; the
+//! Columns as Docker prints them: each as wide as its longest cell and three blanks more, with a least width; the
 //! last column ends where its text ends.
 
 /// Blanks between a column and the next.
 const PADDING: usize = 3;
-/// The least width of a column with its padding.
-const MIN_WIDTH: usize = 10;
+/// The least width of a column of a listing, with its padding.
+pub const LISTING: usize = 10;
+/// The least width of a column of `top`, with its padding.
+pub const PROCESSES: usize = 20;
 
 /// Lays out lines whose cells are separated by tabs. Each line of the answer ends with a line feed.
 ///
 /// As in Go's `text/tabwriter`, the width of a column is that of one block: neighbouring lines which all have it.
-pub fn layout(lines: &[String]) -> String {
+pub fn layout(lines: &[String], least: usize) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<Vec<usize>> = rows.iter().map(|row| vec![0; row.len().saturating_sub(1)]).collect();
     for start in 0..rows.len() {
@@ -21,7 +23,7 @@ pub fn layout(lines: &[String]) -> String {
             let end = (start..rows.len()).find(|&row| widths[row].len() <= column).unwrap_or(rows.len());
             let widest = rows[start..end].iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
             for row in &mut widths[start..end] {
-                row[column] = (widest + PADDING).max(MIN_WIDTH);
+                row[column] = (widest + PADDING).max(least);
             }
         }
     }
@@ -62,8 +64,14 @@ mod tests {
             (vec![], ""),
         ] {
             let lines: Vec<String> = lines.into_iter().map(str::to_owned).collect();
-            assert_eq!(layout(&lines), wanted);
+            assert_eq!(layout(&lines, LISTING), wanted);
         }
+    }
+
+    #[test]
+    fn a_listing_may_have_wider_columns() {
+        let lines = ["PID\tCMD".to_owned(), "1\tsh".to_owned()];
+        assert_eq!(layout(&lines, PROCESSES), "PID                 CMD\n1                   sh\n");
     }
 
     #[test]

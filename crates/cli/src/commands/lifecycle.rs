@@ -1,7 +1,5 @@
 //! Commands that change one container after another: stop, kill, restart, pause, unpause, rename, rm, update, wait.
 
-use std::future::Future;
-
 use clap::Arg;
 use serde_json::{Value, json};
 
@@ -15,10 +13,7 @@ use crate::wire::{Call, escape};
 
 /// Does the same to each name: one that fails does not stop the others. The good ones are printed, and any bad one
 /// makes the exit code 1.
-async fn each<F>(names: &[String], mut act: impl FnMut(String) -> F) -> Result<u8, Failure>
-where
-    F: Future<Output = Result<String, Failure>>,
-{
+async fn each(names: &[String], mut act: impl AsyncFnMut(String) -> Result<String, Failure>) -> Result<u8, Failure> {
     let mut code = 0;
     for name in names {
         match act(name.clone()).await {
@@ -178,13 +173,17 @@ pub async fn update(ask: &Ask<'_>) -> Result<u8, Failure> {
         return Err(Failure::refused("you must provide one or more flags when using this command"));
     }
     let body = json!(body);
-    each(&ask.args, async |name: String| {
+    let mut warnings = Vec::new();
+    let code = each(&ask.args, async |name: String| {
         let call = Call::post(format!("/containers/{}/update", escape(&name))).json(body.clone());
         let answer = ask.wire.ask(call).await?;
-        for warning in answer["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            printer::complain(warning);
-        }
+        let told = answer["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        warnings.extend(told.map(str::to_owned));
         Ok(name)
     })
-    .await
+    .await?;
+    for warning in warnings {
+        printer::line(&warning);
+    }
+    Ok(code)
 }

@@ -7,8 +7,8 @@ use super::Ask;
 use super::row::{self, Listing, text};
 use crate::failure::Failure;
 use crate::flags::{self, Flags, LONG, switch};
-use crate::printer;
 use crate::wire::Call;
+use crate::{human, printer};
 
 /// The flags of `network ls`.
 pub fn ls_flags() -> Vec<Arg> {
@@ -18,6 +18,18 @@ pub fn ls_flags() -> Vec<Arg> {
         switch("no-trunc", LONG, "Do not shorten anything"),
         switch("quiet", 'q', "Print IDs only"),
     ]
+}
+
+/// The engine's time as listings show it.
+fn created(text: &str) -> String {
+    match human::parse_instant(text) {
+        Some((seconds, 0)) => human::instant(seconds),
+        Some((seconds, nanos)) => {
+            let fraction = format!("{nanos:09}");
+            human::instant(seconds).replacen(" +0000", &format!(".{} +0000", fraction.trim_end_matches('0')), 1)
+        }
+        None => text.to_owned(),
+    }
 }
 
 /// Lists networks, by name.
@@ -44,7 +56,7 @@ pub async fn ls(ask: &Ask<'_>) -> Result<u8, Failure> {
                 "Scope": text(network, "Scope"), "IPv4": (network["EnableIPv4"] != false).to_string(),
                 "IPv6": (network["EnableIPv6"] == true).to_string(),
                 "Internal": (network["Internal"] == true).to_string(), "Labels": row::joined(&network["Labels"]),
-                "CreatedAt": text(network, "Created"), crate::template::LABELS: network["Labels"],
+                "CreatedAt": created(text(network, "Created")), crate::template::LABELS: network["Labels"],
             })
         })
         .collect();
@@ -58,4 +70,20 @@ pub async fn ls(ask: &Ask<'_>) -> Result<u8, Failure> {
     };
     listing.print(&rows, m.get("format"))?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_keep_their_fraction() {
+        for (text, wanted) in [
+            ("2024-01-01T00:00:00Z", "2024-01-01 00:00:00 +0000 UTC"),
+            ("2024-01-01T00:00:00.120Z", "2024-01-01 00:00:00.12 +0000 UTC"),
+            ("", ""),
+        ] {
+            assert_eq!(created(text), wanted);
+        }
+    }
 }

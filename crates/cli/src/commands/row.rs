@@ -52,7 +52,7 @@ impl Listing<'_> {
             return Ok(lines.iter().map(|line| format!("{line}\n")).collect());
         }
         lines.insert(0, parsed.header(&self.titles));
-        Ok(table::layout(&lines))
+        Ok(table::layout(&lines, table::LISTING))
     }
 }
 

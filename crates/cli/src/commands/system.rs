@@ -113,7 +113,8 @@ fn info_text(info: &Value) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
-            out.push_str(&format!(" {name}: {value}\n"));
+            out.push_str(format!(" {name}: {value}").trim_end());
+            out.push('\n');
         }
     };
     let shown = |value: &Value| match value {
@@ -228,7 +229,7 @@ pub async fn df(ask: &Ask<'_>) -> Result<u8, Failure> {
     let rows: Vec<Value> = rows
         .iter()
         .map(|(name, total, active, size, free)| {
-            let share = if *size > 0.0 { format!(" ({:.0}%)", free / size * 100.0) } else { String::new() };
+            let share = if *size > 0.0 { format!(" ({}%)", (free / size * 100.0) as u64) } else { String::new() };
             json!({
                 "Type": name, "TotalCount": total.to_string(), "Active": active.to_string(),
                 "Size": human::size_with(*size, 3), "Reclaimable": format!("{}{share}", human::size_with(*free, 3)),
@@ -325,7 +326,7 @@ async fn prune_one(
     extra: &[(&str, &str)],
 ) -> Result<u8, Failure> {
     if !ask.m.on("force") && !sure(warning) {
-        return Err(Failure::refused("operation canceled"));
+        return Ok(0);
     }
     let (names, space) = prune(ask, what, extra).await?;
     removed(title, &names);
@@ -380,7 +381,7 @@ pub async fn prune_system(ask: &Ask<'_>) -> Result<u8, Failure> {
     });
     let lines: Vec<String> = steps.iter().map(|(.., words)| format!("  - {words}")).collect();
     if !m.on("force") && !sure(&format!("This will remove:\n{}\n", lines.join("\n"))) {
-        return Err(Failure::refused("operation canceled"));
+        return Ok(0);
     }
     let mut total = 0.0;
     for (what, title, extra, _) in steps {
@@ -411,7 +412,7 @@ mod tests {
         });
         assert_eq!(
             info_text(&info),
-            " Containers: 2\n  Running: 1\n Server Version: 0.1.0\n Storage Driver: overlay\n Plugins:  \n  Network: bridge host null\n Runtimes: berth runc\n CPUs: 2\n Total Memory: 1GiB\n"
+            " Containers: 2\n  Running: 1\n Server Version: 0.1.0\n Storage Driver: overlay\n Plugins:\n  Network: bridge host null\n Runtimes: berth runc\n CPUs: 2\n Total Memory: 1GiB\n"
         );
     }
 }

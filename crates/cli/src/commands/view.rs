@@ -20,7 +20,7 @@ pub async fn top(ask: &Ask<'_>) -> Result<u8, Failure> {
     };
     let mut lines = vec![line(&found["Titles"])];
     lines.extend(found["Processes"].as_array().into_iter().flatten().map(line));
-    printer::out(&table::layout(&lines));
+    printer::out(&table::layout(&lines, table::PROCESSES));
     Ok(0)
 }
 
