@@ -68,10 +68,9 @@ pub(crate) fn add_bridge(rt: &mut Rtnetlink, name: &IfName, mac: Mac, mtu: u32, 
     ]);
     rt.request(&Request::NewLink(message), CREATE | EXCL)?;
     let finished = change(rt, name, vec![LinkAttribute::Mtu(mtu), LinkAttribute::IfAlias(marks::alias(owner))]);
-    finished.map_err(|refused| {
+    finished.inspect_err(|_| {
         // Nothing is left of a refused operation. Should this fail too, the next look shows the bridge.
         let _ = delete_named(rt, name);
-        refused
     })
 }
 

@@ -1,0 +1,122 @@
+use crate::{addr, bridge, id, inside, name, open, up, veth};
+use kernel::watch::{Moved, Watch, What};
+use plan::apply::Kernel;
+use plan::firewall;
+use plan::netstate::{IpFamily, Ns, Op};
+use plan::nft::TableName;
+use std::time::Duration;
+
+#[test]
+fn facts_tell_of_the_host() {
+    lab::alone(|lab| {
+        let mut host = open(lab);
+        let facts = host.facts().unwrap();
+        assert_eq!(facts.default_mtu, None);
+        assert!(facts.ipv6);
+        lab.uplink("192.0.2.1/24");
+        let here = lab.here();
+        let uplink = host.facts().unwrap();
+        let (link, _) = uplink.addrs.iter().find(|(_, a)| a.contains(&"192.0.2.1/24".parse().unwrap())).unwrap();
+        here.ok(&["ip", "link", "set", link.as_str(), "mtu", "1480"]);
+        here.ok(&["ip", "route", "add", "default", "via", "192.0.2.9", "metric", "50"]);
+        here.ok(&["ip", "route", "add", "default", "via", "192.0.2.8", "metric", "5", "mtu", "1300"]);
+        here.ok(&["ip", "route", "add", "unreachable", "10.9.0.0/16"]);
+        here.ok(&["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 50000"]);
+        here.ok(&["sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=41000-41010,42000"]);
+        host.perform(&bridge("br0", 1500)).unwrap();
+        host.perform(&Op::SetForwarding { ns: Ns::Host, family: IpFamily::V4 }).unwrap();
+        let facts = host.facts().unwrap();
+        assert_eq!(facts.default_mtu, Some(1300));
+        assert_eq!(facts.ephemeral, (40000, 50000));
+        assert_eq!(facts.reserved, [(41000, 41010), (42000, 42000)]);
+        assert_eq!(facts.forwarding.iter().collect::<Vec<_>>(), [&IpFamily::V4]);
+        assert!(facts.routes.iter().any(|route| route.to == "10.9.0.0/16".parse().unwrap()), "{:?}", facts.routes);
+        let bridge = &facts.links[&name("br0")];
+        assert!(bridge.ours && bridge.bridge && !bridge.up);
+        let uplink = &facts.links[link];
+        assert!(!uplink.ours && uplink.up && uplink.mtu == 1480);
+        here.ok(&["ip", "route", "del", "default", "metric", "5"]);
+        assert_eq!(host.facts().unwrap().default_mtu, Some(1480));
+    })
+}
+
+/// All that moves until nothing has for a moment.
+fn settled(watch: &mut Watch) -> Vec<Moved> {
+    let mut all = Vec::new();
+    loop {
+        let moved = watch.wait(Some(Duration::from_millis(150))).unwrap();
+        if moved.is_empty() {
+            return all;
+        }
+        all.extend(moved);
+    }
+}
+
+#[test]
+fn movements_are_noticed_with_who_made_them() {
+    lab::alone(|lab| {
+        let mut host = open(lab);
+        let mut watch = Watch::open(&host).unwrap();
+        assert!(settled(&mut watch).is_empty());
+        host.perform(&bridge("br0", 1500)).unwrap();
+        host.perform(&Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table: firewall::skeleton() }).unwrap();
+        host.perform(&addr(Ns::Host, "br0", "10.1.0.1/24")).unwrap();
+        let moved = settled(&mut watch);
+        let made = What::Link { name: name("br0"), ours: true, gone: false };
+        assert!(moved.contains(&Moved { what: made, by_us: true }), "{moved:?}");
+        assert!(moved.contains(&Moved { what: What::Firewall, by_us: true }), "{moved:?}");
+        assert!(moved.contains(&Moved { what: What::Address, by_us: true }), "{moved:?}");
+        assert!(moved.iter().all(|moved| moved.by_us), "{moved:?}");
+
+        lab.here().ok(&["nft", "flush", "ruleset"]);
+        assert_eq!(settled(&mut watch), [Moved { what: What::Firewall, by_us: false }]);
+        lab.here().ok(&["ip", "addr", "flush", "dev", "br0"]);
+        let moved = settled(&mut watch);
+        assert!(moved.contains(&Moved { what: What::Address, by_us: false }), "{moved:?}");
+        lab.here().ok(&["ip", "link", "del", "br0"]);
+        let gone = What::Link { name: name("br0"), ours: true, gone: true };
+        assert!(settled(&mut watch).contains(&Moved { what: gone, by_us: false }));
+    })
+}
+
+#[test]
+fn flows_are_forgotten_by_what_they_were_for() {
+    lab::alone(|lab| {
+        let mut host = open(lab);
+        for op in [
+            Op::AddSpace(id('a')),
+            bridge("br0", 1500),
+            up(Ns::Host, "br0", true),
+            addr(Ns::Host, "br0", "10.1.0.1/24"),
+            addr(Ns::Host, "br0", "fd00:1::1/64"),
+            veth("veth0", "br0", "eth0", 'a'),
+            up(inside('a'), "eth0", true),
+            addr(inside('a'), "eth0", "10.1.0.2/24"),
+            addr(inside('a'), "eth0", "fd00:1::2/64"),
+            // Flows are tracked where rules ask for it.
+            Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table: firewall::skeleton() },
+        ] {
+            host.perform(&op).unwrap();
+        }
+        let sandbox = lab.inside_path(&host.pin(&id('a')));
+        let _four = sandbox.serve_udp("10.1.0.2:53", "hello");
+        let _six = sandbox.serve_udp("[fd00:1::2]:53", "hello");
+        let _other = sandbox.serve_udp("10.1.0.2:54", "hello");
+        for to in ["10.1.0.2:53", "[fd00:1::2]:53", "10.1.0.2:54"] {
+            lab.here().udp(to, "?").unwrap();
+        }
+        let mut seen = Vec::new();
+        let count = |flow: &kernel::conntrack::Flow| flow.to.port() == 53;
+        let forgotten = host.forget_flows(count).unwrap();
+        assert_eq!(forgotten, 2);
+        let keep = std::cell::RefCell::new(&mut seen);
+        host.forget_flows(|flow| {
+            keep.borrow_mut().push(flow.clone());
+            false
+        })
+        .unwrap();
+        assert!(seen.iter().all(|flow| flow.to.port() != 53), "{seen:?}");
+        let other = seen.iter().find(|flow| flow.to.port() == 54).unwrap();
+        assert_eq!((other.proto, other.answers.to_string().as_str()), (17, "10.1.0.2:54"));
+    })
+}
