@@ -1,13 +1,13 @@
 //! What the kernel's network should look like if the facts are true.
 
 use crate::firewall;
-use crate::ids::IfName;
+use crate::ids::{EndpointId, IfName, SandboxId};
 use crate::ipam::Block;
 use crate::netstate::{IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
-use crate::nft::{Owner, TableName};
-use crate::world::{Endpoint, Network, Subnet, World};
+use crate::nft::{Owner, Table, TableName};
+use crate::world::{Change, Endpoint, Fact, Network, Subnet, World};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The network that these facts ask for.
@@ -16,10 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub fn desired(world: &World) -> NetState {
     let mut state = NetState::default();
     for id in world.sandboxes.keys() {
-        let mut space = Space::default();
-        let lo = Link::down(LinkKind::Loopback, crate::step::LOOPBACK_MTU, Owner::Sandbox(id.short()));
-        space.links.insert(IfName::loopback(), Link { up: true, ..lo });
-        state.spaces.insert(Ns::Of(id.clone()), space);
+        state.spaces.insert(Ns::Of(id.clone()), sandbox(id));
     }
     let mut host = Space::default();
     for network in world.networks.values() {
@@ -30,16 +27,82 @@ pub fn desired(world: &World) -> NetState {
     if !world.networks.is_empty() {
         host.tables.insert(TableName::inet(), firewall::table(world));
     }
-    for endpoint in world.endpoints.values() {
-        let Some(network) = world.networks.get(&endpoint.network) else { continue };
-        let inside = Ns::Of(endpoint.sandbox.clone());
-        let Some(space) = state.spaces.get_mut(&inside) else { continue };
-        host.links.insert(endpoint.host.clone(), host_end(network, endpoint, inside));
-        space.links.insert(endpoint.inner.clone(), inner_end(network, endpoint));
-        space.routes.extend(default_routes(network, endpoint));
-    }
     state.spaces.insert(Ns::Host, host);
+    for endpoint in world.endpoints.values() {
+        if let Some(network) = world.networks.get(&endpoint.network) {
+            add_endpoint(&mut state, network, endpoint);
+        }
+    }
     state
+}
+
+/// Bring `state`, which is what `before` asks for, to what is asked for after a change: the same as computing all anew,
+/// at a cost that does not grow with what does not change.
+pub fn follow(state: &mut NetState, before: &World, change: &Change) {
+    if change.iter().any(|fact| matches!(fact, Fact::Network(_) | Fact::NoNetwork(_))) {
+        let mut after = before.clone();
+        after.take(change);
+        *state = desired(&after);
+        return;
+    }
+    // What the change itself has made of an endpoint so far.
+    let mut latest: BTreeMap<&EndpointId, Option<&Endpoint>> = BTreeMap::new();
+    for fact in change {
+        match fact {
+            Fact::Sandbox(new) => {
+                state.spaces.entry(Ns::Of(new.id.clone())).or_insert_with(|| sandbox(&new.id));
+            }
+            Fact::NoSandbox(id) => {
+                state.spaces.remove(&Ns::Of(id.clone()));
+            }
+            Fact::Endpoint(Endpoint { id, .. }) | Fact::NoEndpoint(id, _) => {
+                let new = if let Fact::Endpoint(new) = fact { Some(new) } else { None };
+                if let Some(old) = latest.insert(id, new).unwrap_or_else(|| before.endpoints.get(id)) {
+                    remove_endpoint(state, old);
+                }
+                if let Some((new, network)) = new.and_then(|e| Some((e, before.networks.get(&e.network)?))) {
+                    if let Some(table) = table(state) {
+                        firewall::add_endpoint(table, new);
+                    }
+                    add_endpoint(state, network, new);
+                }
+            }
+            Fact::Network(_) | Fact::NoNetwork(_) | Fact::Rested(..) => {}
+        }
+    }
+}
+
+fn table(state: &mut NetState) -> Option<&mut Table> {
+    state.spaces.get_mut(&Ns::Host)?.tables.get_mut(&TableName::inet())
+}
+
+fn sandbox(id: &SandboxId) -> Space {
+    let lo = Link::down(LinkKind::Loopback, crate::step::LOOPBACK_MTU, Owner::Sandbox(id.short()));
+    let links = BTreeMap::from([(IfName::loopback(), Link { up: true, ..lo })]);
+    Space { links, ..Space::default() }
+}
+
+fn add_endpoint(state: &mut NetState, network: &Network, endpoint: &Endpoint) {
+    let inside = Ns::Of(endpoint.sandbox.clone());
+    let Some(space) = state.spaces.get_mut(&inside) else { return };
+    space.links.insert(endpoint.inner.clone(), inner_end(network, endpoint));
+    space.routes.extend(default_routes(network, endpoint));
+    if let Some(host) = state.spaces.get_mut(&Ns::Host) {
+        host.links.insert(endpoint.host.clone(), host_end(network, endpoint, inside));
+    }
+}
+
+fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
+    if let Some(table) = table(state) {
+        firewall::remove_endpoint(table, endpoint);
+    }
+    if let Some(space) = state.spaces.get_mut(&Ns::Of(endpoint.sandbox.clone())) {
+        space.links.remove(&endpoint.inner);
+        space.routes.retain(|route| route.dev != endpoint.inner);
+    }
+    if let Some(host) = state.spaces.get_mut(&Ns::Host) {
+        host.links.remove(&endpoint.host);
+    }
 }
 
 fn bridge(network: &Network) -> Link {

@@ -36,11 +36,28 @@ pub fn table(world: &World) -> Table {
         add_network(&mut table, network);
     }
     for endpoint in world.endpoints.values() {
-        for binding in &endpoint.ports {
-            publish(&mut table, endpoint, binding);
-        }
+        add_endpoint(&mut table, endpoint);
     }
     table
+}
+
+/// Put an endpoint's elements into a table.
+pub fn add_endpoint(table: &mut Table, endpoint: &Endpoint) {
+    for binding in &endpoint.ports {
+        let why = Why::new(format!("{}: -p {binding}", endpoint.container_name), Owner::Endpoint(endpoint.id.short()));
+        for (set, key, data) in published_as(endpoint, binding) {
+            put(table, set, key, Some(data), why.clone());
+        }
+    }
+}
+
+/// Take an endpoint's elements out of a table.
+pub fn remove_endpoint(table: &mut Table, endpoint: &Endpoint) {
+    for (set, key, _) in endpoint.ports.iter().flat_map(|binding| published_as(endpoint, binding)) {
+        if let Some(set) = table.sets.get_mut(set) {
+            set.elements.remove(&key);
+        }
+    }
 }
 
 /// The rules and the empty sets.
@@ -211,13 +228,13 @@ fn add_network(table: &mut Table, network: &Network) {
     }
 }
 
-fn publish(table: &mut Table, endpoint: &Endpoint, binding: &PortBinding) {
-    let why = Why::new(format!("{}: -p {binding}", endpoint.container_name), Owner::Endpoint(endpoint.id.short()));
+/// The elements of one binding: set, key and data. None for a family that the endpoint does not have.
+fn published_as(endpoint: &Endpoint, binding: &PortBinding) -> Vec<(&'static str, Key, Data)> {
     let inner = match binding.host_ip {
         IpAddr::V4(_) => endpoint.addr4.map(Value::Addr4),
         IpAddr::V6(_) => endpoint.addr6.map(Value::Addr6),
     };
-    let Some(inner) = inner else { return };
+    let Some(inner) = inner else { return Vec::new() };
     let (single, range, at) = match binding.host_ip {
         IpAddr::V4(ip) if ip.is_unspecified() => ("published4", "ranges4", None),
         IpAddr::V4(ip) => ("published_at4", "ranges_at4", Some(Value::Addr4(ip))),
@@ -227,12 +244,11 @@ fn publish(table: &mut Table, endpoint: &Endpoint, binding: &PortBinding) {
     let key = |port| at.iter().cloned().chain([Value::Proto(binding.proto.number()), port]).collect::<Key>();
     if binding.count > 1 && binding.host_port == binding.inner_port {
         let ports = binding.host_ports();
-        let key = key(Value::PortRange(*ports.start(), *ports.end()));
-        return put(table, range, key, Some(Data::Parts(vec![inner])), why);
+        return vec![(range, key(Value::PortRange(*ports.start(), *ports.end())), Data::Parts(vec![inner]))];
     }
     // A map's data cannot count along, so a range whose numbers differ inside is spelled out.
-    for (host, port) in binding.host_ports().zip(binding.inner_ports()) {
-        let data = Data::Parts(vec![inner.clone(), Value::Port(port)]);
-        put(table, single, key(Value::Port(host)), Some(data), why.clone());
-    }
+    let pairs = binding.host_ports().zip(binding.inner_ports());
+    pairs
+        .map(|(host, to)| (single, key(Value::Port(host)), Data::Parts(vec![inner.clone(), Value::Port(to)])))
+        .collect()
 }

@@ -219,7 +219,7 @@ impl Families<'_> {
         }
         let parent = match wish.subnet {
             Some(net) => net,
-            None => self.from_pools(N::NAME == "IPv6")?,
+            None => self.chosen(N::NAME == "IPv6")?,
         };
         let problems = problems(&wish, parent);
         if !problems.is_empty() {
@@ -243,7 +243,7 @@ impl Families<'_> {
         Ok(Subnet { net, range, gateway, default_gateway: default_gateway.filter(|hop| *hop != gateway), reserved })
     }
 
-    fn from_pools(&self, v6: bool) -> Result<IpNet, Refusal> {
+    fn chosen(&self, v6: bool) -> Result<IpNet, Refusal> {
         let networks = self.world.networks.values().flat_map(subnets);
         let resolvers = self.facts.resolvers.iter().map(|addr| IpNet::from(*addr));
         let host = self.facts.routes.iter().chain(&self.facts.addrs).copied();

@@ -141,7 +141,7 @@ impl Damage {
                 link?.2.mac?;
                 Op::SetMac { ns, name, mac: Mac([2, 9, 9, 9, 9, how]) }
             }
-            7 => Op::SetNoIpv6 { ns, name, off: how % 2 == 0 },
+            7 => Op::SetNoIpv6 { ns, name, off: how.is_multiple_of(2) },
             8 => Op::DelAddr { ns, name, addr: *link?.2.addrs.first()? },
             9 => Op::AddAddr { ns, name, addr: format!("10.{}.0.{how}/16", how % 5).parse().unwrap() },
             10 => Op::AddAddr { ns, name, addr: format!("fd00:{}::{how}/80", how % 5).parse().unwrap() },
@@ -182,7 +182,9 @@ impl Damage {
                     .flat_map(|(set, has)| has.elements.iter().map(move |(key, element)| (set, key, element)))
                     .collect();
                 let (set, key, element) = all[self.which % all.len()];
-                let put = (how % 2 == 0).then(|| Element { why: Why::new("damage", Owner::Engine), ..element.clone() });
+                let put = how
+                    .is_multiple_of(2)
+                    .then(|| Element { why: Why::new("damage", Owner::Engine), ..element.clone() });
                 let change = ElementChange { set: set.clone(), key: key.clone(), put, owner: Owner::Engine };
                 Op::ChangeElements { ns: host, table: inet, changes: vec![change] }
             }

@@ -3,7 +3,7 @@
 use crate::chance::{damage, damages, play, script, with_strangers};
 use crate::scenario::Scene;
 use plan::apply::{Kernel, apply};
-use plan::desired::desired;
+use plan::desired::{desired, follow};
 use plan::diff::diff;
 use plan::fake::Fake;
 use plan::firewall;
@@ -178,6 +178,22 @@ proptest! {
         prop_assert_eq!(table.admissible(), Ok(()));
     }
 
+    /// Following one request after another leads where computing all anew does.
+    #[test]
+    fn following_the_facts_is_as_good_as_starting_anew(a in script(40)) {
+        let mut scene = Scene::default();
+        scene.play("link hand0; link hand1; link hand2; link hand3");
+        let mut state = desired(&scene.world);
+        for line in a.lines() {
+            let before = scene.world.clone();
+            scene.changes.clear();
+            scene.play(line);
+            let change: Vec<_> = scene.changes.concat();
+            follow(&mut state, &before, &change);
+            prop_assert!(state == desired(&scene.world), "after {}: {:?}", line, diff(&state, &desired(&scene.world)));
+        }
+    }
+
     /// Taking a change over twice is the same as once.
     #[test]
     fn a_change_may_be_taken_twice(a in script(30), pick in any::<prop::sample::Index>()) {
@@ -198,7 +214,7 @@ proptest! {
     fn unrelated_containers_do_not_see_each_other(order in Just([0, 1, 2, 3, 4]).prop_shuffle(), with in 0..5usize) {
         let nets = "net app 10.1.0.0/24 fd01::/64; net web 10.2.0.0/24;";
         let run = |n: usize| {
-            let (on, six) = if n % 2 == 0 { ("app", format!("ip6 fd01::1{n}")) } else { ("web", String::new()) };
+            let (on, six) = if n.is_multiple_of(2) { ("app", format!("ip6 fd01::1{n}")) } else { ("web", String::new()) };
             format!("run c{n} on {on} ip 10.{}.0.1{n} {six} publish {}:80;", 1 + n % 2, 8000 + n)
         };
         let in_order: String = (0..5).map(run).collect();

@@ -23,6 +23,8 @@ pub struct Scene {
     pub world: World,
     pub facts: Facts,
     pub refused: Vec<Refusal>,
+    /// What was taken over, in order.
+    pub changes: Vec<Change>,
     before: BTreeMap<(String, NetworkId), Previous>,
 }
 
@@ -103,6 +105,7 @@ impl Scene {
                 self.world.take(&change);
                 let faults = plan::check::check(&self.world);
                 assert_eq!(faults, [], "after {change:?}");
+                self.changes.push(change);
                 true
             }
             Err(refusal) => {
