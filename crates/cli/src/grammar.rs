@@ -74,7 +74,7 @@ pub fn explain(root: &Command, error: &clap::Error, args: &[OsString]) -> Usage 
         ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            format!("invalid argument {} for {} flag: {why}", quoted(&value), quoted(&flag_name(command, &given)))
+            format!("invalid argument {} for {} flag: {why}", quoted(&value), quoted(&flag_name(command, &given, rest)))
         }
         ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
             needs_argument(command, &given, rest)
@@ -190,17 +190,23 @@ fn argument<'c>(command: &'c Command, given: &str) -> Option<&'c Arg> {
     })
 }
 
-/// `-m, --memory`, or `--dns` where there is no short form.
-fn flag_name(command: &Command, given: &str) -> String {
-    match argument(command, given) {
-        Some(arg) => {
-            let long = arg.get_long().unwrap_or_default();
-            match arg.get_short() {
-                Some(short) => format!("-{short}, --{long}"),
-                None => format!("--{long}"),
-            }
-        }
-        None => given.to_owned(),
+/// `-m, --memory`, or `--dns` where there is no short form; a second spelling as it was typed.
+fn flag_name(command: &Command, given: &str, rest: &[String]) -> String {
+    let Some(arg) = argument(command, given) else {
+        return given.to_owned();
+    };
+    let typed = |name: &str| {
+        rest.iter().any(|word| word.strip_prefix("--").is_some_and(|word| word.split('=').next() == Some(name)))
+    };
+    let long = arg.get_long().unwrap_or_default();
+    if let Some(alias) = arg.get_all_aliases().unwrap_or_default().into_iter().find(|alias| typed(alias))
+        && !typed(long)
+    {
+        return format!("--{alias}");
+    }
+    match arg.get_short() {
+        Some(short) => format!("-{short}, --{long}"),
+        None => format!("--{long}"),
     }
 }
 
@@ -281,7 +287,7 @@ mod tests {
                 "create --link a:b:c x",
                 "125: invalid argument \"a:b:c\" for \"--link\" flag: bad format for links: a:b:c",
             ),
-            ("run --net a,b=c x", "125: invalid argument \"a,b=c\" for \"--network\" flag: invalid field a"),
+            ("run --net a,b=c x", "125: invalid argument \"a,b=c\" for \"--net\" flag: invalid field a"),
             (
                 "run -a foo x",
                 "125: invalid argument \"foo\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR",

@@ -523,7 +523,7 @@ mod tests {
             ("--mac-address zz busybox", "zz is not a valid mac address"),
             ("--network-alias x busybox", "network-scoped aliases are only supported for user-defined networks"),
             ("-v :/b busybox", "invalid spec: :/b: empty section between colons"),
-            ("--device a:b:c:d busybox", "invalid device specification: a:b:c:d"),
+            ("--device a:b:c:d busybox", "bad format for path: a:b:c:d"),
         ] {
             assert_eq!(body(line), Err(wanted.to_owned()), "{line}");
         }

@@ -6,7 +6,7 @@ use crate::literal::bytes;
 
 /// `HOST[:CONTAINER[:PERMISSIONS]]` or `HOST:PERMISSIONS`; permissions are some of `r`, `w` and `m`.
 pub fn device(text: &str) -> Result<Value, String> {
-    let refused = || format!("invalid device specification: {text}");
+    let refused = || format!("bad format for path: {text}");
     let parts: Vec<&str> = text.split(':').collect();
     let modes = |mode: &str| !mode.is_empty() && mode.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
     let (host, inside, mode) = match parts.as_slice() {
@@ -130,7 +130,7 @@ mod tests {
                     r#"{"CgroupPermissions":"r","PathInContainer":"/dev/x","PathOnHost":"/dev/zero"}"#,
                 ),
                 ("/a:/b:q", "bad mode specified: q"),
-                ("a:b:c:d", "invalid device specification: a:b:c:d"),
+                ("a:b:c:d", "bad format for path: a:b:c:d"),
                 ("/a:b", "b is not an absolute path"),
             ],
         );

@@ -162,6 +162,17 @@ pub fn mount(text: &str) -> Result<Value, String> {
     if !mount.contains_key("Target") {
         return Err("target is required".to_owned());
     }
+    if bind.contains_key("ReadOnlyForceRecursive") {
+        let needs = |what: &str| {
+            Err(format!("option 'bind-recursive=readonly' requires '{what}' to be specified in conjunction"))
+        };
+        if mount.get("ReadOnly") != Some(&json!(true)) {
+            return needs("readonly");
+        }
+        if bind.get("Propagation") != Some(&json!("rprivate")) {
+            return needs("bind-propagation=rprivate");
+        }
+    }
     if !options.is_empty() {
         options_of(&mut volume).insert("Options".into(), Value::Object(options));
     }
@@ -254,6 +265,14 @@ mod tests {
             ("dst=/a", r#"{"Target":"/a","Type":"volume"}"#),
             ("type=bind,\"src=/a,b\",dst=/y", r#"{"Source":"/a,b","Target":"/y","Type":"bind"}"#),
             ("type=bind,src=/a", "target is required"),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=readonly",
+                "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=readonly,ro",
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+            ),
             ("foo", "invalid field 'foo' must be a key=value pair"),
             ("type=volume,dst=/a,foo=bar", "unexpected key 'foo' in 'foo=bar'"),
             ("type=bind,src=/a,dst=/b,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
