@@ -87,7 +87,7 @@ fn bridged_containers_have_addresses_of_their_own_and_the_host_reaches_them() {
     lab::alone(|lab| {
         lab.uplink("192.0.2.1/24");
         let friend = lab.host("friend", "192.0.2.2/24");
-        friend.route("add 172.17.0.0/16 via 192.0.2.1");
+        friend.route("172.17.0.0/16 via 192.0.2.1");
         let engine = engine(lab);
         let mut addrs = std::collections::BTreeSet::new();
         for n in 0..4 {

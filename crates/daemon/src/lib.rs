@@ -21,3 +21,15 @@ pub mod volumes;
 pub mod events;
 /// Points in time as Docker writes and reads them.
 pub mod time;
+/// Flags and `daemon.json`.
+pub mod config;
+/// Where facts live.
+pub mod store;
+/// The one thread that owns the network.
+pub mod network;
+/// Talking to shims.
+pub mod supervise;
+/// Everything that can be asked of the engine.
+pub mod engine;
+/// Places at which a test can let the engine die.
+mod crash;

@@ -4,6 +4,7 @@
 //! the real one, and carries that out: for all wishes waiting at once, so that ten starts share one firewall transaction.
 //! No lock is held across a system call: others only read a copy of the facts.
 
+use crate::config::Config;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
@@ -11,11 +12,14 @@ use plan::apply::{Applied, Kernel, apply};
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
 use plan::desired::desired;
 use plan::diff::diff;
-use plan::ids::{ContainerId, NetworkId, SandboxId};
+use kernel::watch::{Moved, Watch, What};
+use plan::ids::{ContainerId, IfName, NetworkId, SandboxId};
+use plan::ipam::Pool;
+use plan::names::ResolvConf;
 use plan::netstate::{Errno, NetState, Op};
 use plan::nft::Owner;
-use plan::world::{Change, Endpoint, Network, World};
-use std::path::{Path, PathBuf};
+use plan::world::{Change, Endpoint, Network, Proto, World};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,7 +29,7 @@ use tracing::{debug, error, info, warn};
 /// How long the thread sleeps when nothing happens; then it looks whether the kernel still agrees.
 const TICK: Duration = Duration::from_secs(10);
 /// After the kernel told that something moved, wait for this long: changes by hand come in bursts.
-const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// All that can wake the thread.
 pub enum Event {
@@ -68,8 +72,13 @@ impl Net {
     ///
     /// # Errors
     /// The kernel's door cannot be opened (no right, no netlink), or the facts contradict each other.
-    pub fn start(exec_root: &Path, store: Arc<Store>, world: World, told: Box<dyn Fn(Notice) + Send>) -> Result<Net> {
-        let pins = exec_root.join("netns");
+    pub fn start(
+        config: &Config,
+        store: Arc<Store>,
+        world: World,
+        told: Box<dyn Fn(Notice) + Send>,
+    ) -> Result<Net> {
+        let pins = config.exec_root.join("netns");
         let faults = plan::check::check(&world);
         if let Some(fault) = faults.first() {
             return Err(Error::Fault(format!("the recorded network contradicts itself: {fault}")));
@@ -77,20 +86,21 @@ impl Net {
         let kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
         let world = Arc::new(RwLock::new(world));
         let (events, inbox) = channel();
+        let watch = Watch::open(&kernel).doing("watch the kernel's network")?;
         let mut owner = NetworkOwner {
-            kernel: Box::new(Door(kernel)),
+            kernel: Door(kernel),
             have: None,
             world: world.clone(),
             store,
             told,
-            own_changes_until: Instant::now(),
+            pools: config.pools.clone(),
         };
         owner.settle();
         std::thread::Builder::new()
             .name("network".into())
             .spawn(move || owner.run(&inbox))
             .doing("start the network thread")?;
-        watch(events.clone())?;
+        watch_kernel(watch, events.clone(), world.clone())?;
         Ok(Net { events, world, pins })
     }
 
@@ -155,33 +165,50 @@ pub enum Notice {
     },
 }
 
-fn watch(events: Sender<Event>) -> Result<()> {
-    let watch = kernel::watch::Watch::open().doing("watch the kernel's network")?;
-    std::thread::Builder::new()
-        .name("netwatch".into())
-        .spawn(move || {
-            for moved in watch {
-                if let Err(error) = moved {
-                    warn!(%error, "the kernel's notices are lost; looking at everything again");
+/// Turns the kernel's notices into [`Event::Moved`]: those that are not about our own doing, and that concern what is ours.
+fn watch_kernel(mut watch: Watch, events: Sender<Event>, world: Arc<RwLock<World>>) -> Result<()> {
+    let concerns = move |moved: &Moved| match &moved.what {
+        // A pair that vanishes after its sandbox was closed is no news: only what should be there is.
+        What::Link { name, gone: true, .. } => {
+            let world = world.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            world.networks.values().any(|network| &network.bridge == name)
+                || world.endpoints.values().any(|endpoint| &endpoint.host == name)
+        }
+        // Carriers come and go with every start; what somebody changed by hand is found at the next tick.
+        What::Link { gone: false, .. } => false,
+        What::Route { ours } => *ours && !moved.by_us,
+        What::Address | What::Firewall => !moved.by_us,
+        What::Lost => true,
+    };
+    let run = move || {
+        loop {
+            match watch.wait(None) {
+                Ok(moved) if moved.iter().any(&concerns) => {
+                    if events.send(Event::Moved).is_err() {
+                        return;
+                    }
                 }
-                if events.send(Event::Moved).is_err() {
+                Ok(_) => {}
+                Err(error) => {
+                    // The tick of the network thread still looks, only later.
+                    error!(%error, "the kernel's notices cannot be read any more");
                     return;
                 }
             }
-        })
-        .doing("start the watching thread")?;
-    Ok(())
+        }
+    };
+    std::thread::Builder::new().name("netwatch".into()).spawn(run).doing("start the watching thread").map(drop)
 }
 
 struct NetworkOwner {
-    kernel: Box<dyn Kernel + Send>,
+    kernel: Door,
     /// What the kernel has, as far as we know; `None`: look.
     have: Option<NetState>,
     world: Arc<RwLock<World>>,
     store: Arc<Store>,
     told: Box<dyn Fn(Notice) + Send>,
-    /// Notices of the kernel up to this moment are echoes of our own changes, or overlap with them.
-    own_changes_until: Instant,
+    /// From which blocks networks get their subnets; empty: plan's own.
+    pools: Vec<Pool>,
 }
 
 /// A wish that was decided and waits for the kernel.
@@ -282,13 +309,13 @@ impl NetworkOwner {
     }
 
     /// Decides a wish and takes the facts over; a refusal leaves none of them.
-    fn decide(&self, wish: &Wish) -> Result<Change> {
+    fn decide(&mut self, wish: &Wish) -> Result<Change> {
         match wish {
             Wish::Join { sandbox, container, places } => {
                 let mut change = self.decided(|world| decide::sandbox(world, sandbox.clone(), container.clone()))?;
                 for place in places {
                     // A second place must see the first, so each is taken over before the next is decided.
-                    let facts = host_facts(place)?;
+                    let facts = self.facts_for(place)?;
                     match self.decided(|world| decide::attach(world, &facts, place)) {
                         Ok(more) => change.extend(more),
                         Err(refusal) => {
@@ -301,11 +328,53 @@ impl NetworkOwner {
             }
             Wish::Leave(sandbox) => self.decided(|world| decide::close(world, sandbox, now())),
             Wish::Network(wish) => {
-                let facts = look()?;
-                self.decided(|world| decide::network(world, &facts, wish))
+                let facts = self.facts()?;
+                let wish = self.with_addresses(wish)?;
+                self.decided(|world| decide::network(world, &facts, &wish))
             }
             Wish::NoNetwork(id) => self.decided(|world| decide::remove_network(world, id)),
         }
+    }
+
+    /// What a place needs to know of the host: only published ports make it look.
+    fn facts_for(&mut self, place: &AttachWish) -> Result<Facts> {
+        if place.ports.is_empty() { Ok(Facts { now: now(), ..Facts::default() }) } else { self.facts() }
+    }
+
+    /// The host as it is now, in `plan`'s words.
+    fn facts(&mut self) -> Result<Facts> {
+        let host = self.kernel.0.facts().doing("look at the host's network")?;
+        let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let ours = |name: &IfName| host.links.get(name).is_some_and(|link| link.ours);
+        let busy = host.reserved.iter().flat_map(|(first, last)| *first..=*last);
+        let pools = if self.pools.is_empty() { Facts::default().pools } else { self.pools.clone() };
+        Ok(Facts {
+            routes: host
+                .routes
+                .iter()
+                .filter(|route| route.via.is_none() && !route.dev.as_ref().is_some_and(ours))
+                .map(|route| route.to)
+                .collect(),
+            addrs: host.addrs.iter().filter(|(name, _)| !ours(name)).flat_map(|(_, addrs)| addrs.iter().copied()).collect(),
+            links: host.links.iter().filter(|(_, link)| !link.ours).map(|(name, _)| name.clone()).collect(),
+            resolvers: ResolvConf::parse(&resolv).servers.iter().map(|server| server.addr).collect(),
+            now: now(),
+            has_ipv6: host.ipv6,
+            ephemeral: host.ephemeral,
+            busy: busy.flat_map(|port| [Proto::Tcp, Proto::Udp, Proto::Sctp].map(|proto| (proto, port))).collect(),
+            pools,
+            global_id: global_id(),
+        })
+    }
+
+    /// A bridge that was made by hand brings its own addresses.
+    fn with_addresses(&mut self, wish: &NetworkWish) -> Result<NetworkWish> {
+        let mut wish = wish.clone();
+        if let (Some(foreign), Some(name)) = (&mut wish.foreign, &wish.bridge) {
+            let host = self.kernel.0.facts().doing("look at the host's network")?;
+            foreign.extend(host.addrs.get(name).into_iter().flatten());
+        }
+        Ok(wish)
     }
 
     fn decided(&self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
@@ -334,14 +403,13 @@ impl NetworkOwner {
         };
         let want = desired(&self.read());
         let plan = diff(&have, &want);
-        let Applied { now, failed, drifted } = apply(self.kernel.as_mut(), have, &plan);
+        let Applied { now, failed, drifted } = apply(&mut self.kernel, have, &plan);
         for (owner, error) in &failed {
             warn!(%owner, %error, "a step failed");
         }
         debug!(steps = plan.len(), failed = failed.len(), took = ?started.elapsed(), "carried out");
         // After a failure the model may be wrong about what is there: look again next time.
         self.have = (failed.is_empty() && !drifted).then_some(now);
-        self.own_changes_until = Instant::now();
         failed.into_iter().map(|(owner, error)| (owner, error.to_string())).collect()
     }
 
@@ -398,11 +466,6 @@ fn owners(wish: &Wish) -> Vec<Owner> {
     }
 }
 
-/// What a place needs to know of the host: only published ports make it look.
-fn host_facts(place: &AttachWish) -> Result<Facts> {
-    if place.ports.is_empty() { Ok(Facts { now: now(), ..Facts::default() }) } else { look() }
-}
-
 /// A refusal of `plan` in the daemon's words.
 pub fn refused(refusal: Refusal) -> Error {
     use decide::Kind;
@@ -414,6 +477,15 @@ pub fn refused(refusal: Refusal) -> Error {
         Kind::Forbidden => Error::Forbidden(text),
         Kind::Exhausted => Error::Fault(text),
     }
+}
+
+/// 40 bits of this host's own, the same at each start: of the machine's id (machine-id(5)), or of the host's name.
+fn global_id() -> [u8; 5] {
+    use sha2::{Digest, Sha256};
+    let machine = std::fs::read("/etc/machine-id");
+    let seed = machine.unwrap_or_else(|_| rustix::system::uname().nodename().to_bytes().to_vec());
+    let hash = Sha256::digest(&seed);
+    [hash[0], hash[1], hash[2], hash[3], hash[4]]
 }
 
 /// Seconds since the epoch: the clock by which addresses rest.

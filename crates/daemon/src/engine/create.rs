@@ -80,7 +80,8 @@ impl Engine {
         let dir = self.state_dir(id);
         make_private_dir(&dir)?;
         crate::crash::point("after the directory was made");
-        let mounts = self.volumes.resolve(&spec, &image.config.volumes)?;
+        let volumes: Vec<String> = image.config.config.volumes.keys().cloned().collect();
+        let mounts = self.volumes.resolve(&spec, &volumes)?;
         let container = Container {
             id: id.clone(),
             name: name.to_owned(),

@@ -116,7 +116,7 @@ impl Engine {
                 Notice::Healed { steps, first } => events.healed(steps, &first),
             }
         };
-        let net = Net::start(&config.exec_root, store.clone(), survey.world.clone(), Box::new(told))?;
+        let net = Net::start(&config, store.clone(), survey.world.clone(), Box::new(told))?;
         let engine = Arc::new(Engine {
             images,
             volumes,
@@ -159,9 +159,6 @@ impl Engine {
             wish.id = network.id;
         } else {
             wish.id = new_id::<NetworkId>()?;
-        }
-        if let Some(name) = wish.bridge.as_ref().filter(|_| wish.foreign.is_some()) {
-            wish.foreign = Some(self.net.addresses_of(name)?);
         }
         let doing = "error creating default \"bridge\" network";
         self.net.wish(Wish::Network(Box::<NetworkWish>::new(wish))).await.map_err(|error| match error {

@@ -1,5 +1,5 @@
 use super::{Engine, new_id};
-use crate::container::spec::{IpcMode, LogSpec, NetworkMode, NetworkSpec, PidMode, Restart};
+use crate::container::spec::{IpcMode, LogSpec, MountSpec, NetworkMode, NetworkSpec, PidMode, Restart};
 use crate::container::{Container, Phase, Place};
 use crate::engine::registry::Cell;
 use crate::crash;
@@ -141,12 +141,17 @@ impl Engine {
     /// Root file system and user: all that needs no network.
     fn prepare(&self, container: &Container) -> Result<Prepared> {
         let image = self.images.resolve(&container.image_id).doing(format_args!("find image {}", container.spec.image))?;
-        let layers = self.images.layers(&image).doing(format_args!("find the layers of {}", container.spec.image))?;
+        let layers = self.images.layers(&image);
         let dir = self.state_dir(&container.id);
         let rootfs = rootfs::mount(&layers, &dir.join("diff"), &dir.join("work"), false)?;
         let user = users::resolve(rootfs.as_fd(), &container.spec.user, &container.spec.group_add)?;
         rootfs::ensure_dir(rootfs.as_fd(), &container.spec.workdir, &user)?;
-        self.volumes.fill(&rootfs, &container.mounts, &container.spec)?;
+        for mount in container.mounts.iter().filter(|mount| mount.volume.is_some()) {
+            let keeps_empty = |wish: &MountSpec| matches!(wish, MountSpec::Volume { target, no_copy: true, .. } if *target == mount.target);
+            if !container.spec.mounts.iter().any(keeps_empty) {
+                rootfs::fill::fill(rootfs.as_fd(), &mount.target, &mount.source)?;
+            }
+        }
         Ok(Prepared { rootfs, user })
     }
 
