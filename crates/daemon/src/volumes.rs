@@ -8,6 +8,7 @@ use crate::container::MountPoint;
 use crate::container::spec::{MountSpec, Spec};
 use crate::error::{Doing, Error, Result};
 use crate::oci::clean;
+use crate::rootfs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -336,12 +337,7 @@ fn random_name() -> Result<String> {
 }
 
 fn remove_tree(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Ok(meta) if !meta.is_dir() => fs::remove_file(path).doing(format_args!("remove {}", path.display())),
-        // `remove_dir_all` follows no links.
-        _ => fs::remove_dir_all(path).doing(format_args!("remove {}", path.display())),
-    }
+    rootfs::remove_tree(path).doing(format_args!("remove {}", path.display()))
 }
 
 /// How many bytes the files below a directory have, links not followed, hard links counted once. What cannot be read

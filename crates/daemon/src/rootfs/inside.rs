@@ -185,7 +185,18 @@ fn make_directory(parent: &OwnedFd, name: &OsStr, uid: u32, gid: u32, mode: u32)
         result => result?,
     }
     own(parent, name, uid, gid)?;
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
+    set_mode(parent, name, mode)
+}
+
+/// Sets the mode of an entry that is no link. `chmodat` would follow one that a running container puts there at the last
+/// moment, out into the host; so the entry itself is held first.
+///
+/// # Errors
+/// The kernel's; `OPNOTSUPP` for a link.
+pub fn set_mode(directory: impl AsFd, name: &OsStr, mode: u32) -> Result<(), Errno> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    let held = openat2(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    rustix::fs::chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), Mode::from_raw_mode(mode))
 }
 
 /// Sets the owner of an entry, not following it.
@@ -242,6 +253,20 @@ mod tests {
         assert_eq!(make_directories(root.as_fd(), Path::new("/out/x"), 0, 0, 0o755).unwrap_err(), Errno::NOENT);
         assert_eq!(make_directories(root.as_fd(), Path::new("/file/x"), 0, 0, 0o755).unwrap_err(), Errno::NOTDIR);
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_mode_is_set_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("victim"), "").unwrap();
+        symlink("victim", dir.path().join("link")).unwrap();
+        let root = root(dir.path());
+        let mode = || stat(&root, OsStr::new("victim")).unwrap().st_mode & 0o7777;
+        let before = mode();
+        assert_eq!(set_mode(&root, OsStr::new("link"), 0o4777).unwrap_err(), Errno::OPNOTSUPP);
+        assert_eq!(mode(), before);
+        set_mode(&root, OsStr::new("victim"), 0o4711).unwrap();
+        assert_eq!(mode(), 0o4711);
     }
 
     #[test]

@@ -3,8 +3,20 @@
 //!
 //! In reading order:
 
+/// Copying in and out (`cp`).
+pub mod archive;
+/// What a container changed in its image (`diff`).
+pub mod changes;
+/// Files as entries of a tar archive, and the whole file system as one (`export`).
+pub mod export;
+/// What an image has at the place of a fresh volume.
+pub mod fill;
 /// Paths inside, where no link leads out.
 pub mod inside;
+/// Removing trees that containers have written.
+mod remove;
+
+pub use remove::remove_tree;
 
 use crate::error::{Doing, Error, Result};
 use crate::users::Resolved;
