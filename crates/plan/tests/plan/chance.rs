@@ -64,6 +64,14 @@ pub fn script(statements: usize) -> impl Strategy<Value = String> {
     })
 }
 
+/// Two scripts: they have nothing to do with each other, or the second goes on where the first ends.
+pub fn two_scripts(statements: usize) -> impl Strategy<Value = (String, String)> {
+    (script(statements), script(statements), any::<bool>()).prop_map(|(one, two, goes_on)| {
+        let two = if goes_on { format!("{one}{two}") } else { two };
+        (one, two)
+    })
+}
+
 /// A script played where four bridges were made by hand.
 pub fn play(script: &str) -> Scene {
     let mut scene = Scene::default();

@@ -4,6 +4,8 @@
 mod chance;
 /// Failures: who is stopped by what.
 mod failures;
+/// Facts that must never be.
+mod faults;
 /// What holds for every world.
 mod properties;
 /// Requests in, facts or refusals out.

@@ -1,6 +1,6 @@
 //! What holds for every world.
 
-use crate::chance::{damage, damages, play, script, with_strangers};
+use crate::chance::{damage, damages, play, script, two_scripts, with_strangers};
 use crate::scenario::Scene;
 use plan::apply::{Kernel, apply};
 use plan::desired::{desired, follow};
@@ -43,7 +43,8 @@ fn wish(script: &str) -> (World, NetState) {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 256, ..ProptestConfig::default() }
+    // What fails is printed in full and becomes a test with a name; no seeds are kept.
+    ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -51,7 +52,7 @@ proptest! {
 
     /// Whatever is there becomes what is wished for, in one round, and each step is one that the kernel takes.
     #[test]
-    fn every_network_becomes_every_other(a in script(25), b in script(25), broken in damages()) {
+    fn every_network_becomes_every_other((a, b) in two_scripts(25), broken in damages()) {
         let mut have = with_strangers(wish(&a).1);
         damage(&mut have, &broken);
         let (_, want) = wish(&b);
@@ -67,7 +68,7 @@ proptest! {
 
     /// The engine or the machine dies after any step; the next round arrives all the same.
     #[test]
-    fn a_crash_at_any_step_is_recovered_from(a in script(12), b in script(12), broken in damages()) {
+    fn a_crash_at_any_step_is_recovered_from((a, b) in two_scripts(12), broken in damages()) {
         let mut have = with_strangers(wish(&a).1);
         damage(&mut have, &broken);
         let (_, want) = wish(&b);
@@ -87,7 +88,7 @@ proptest! {
 
     /// The same through the fake's own death, which fails every later step instead of never trying it.
     #[test]
-    fn a_dead_kernel_is_told_of_and_recovered_from(a in script(12), b in script(12), crash in 0..40usize) {
+    fn a_dead_kernel_is_told_of_and_recovered_from((a, b) in two_scripts(12), crash in 0..40usize) {
         let have = with_strangers(wish(&a).1);
         let (_, want) = wish(&b);
         let plan = diff(&have, &want);
@@ -126,7 +127,7 @@ proptest! {
     /// At no moment does a bridge of ours carry traffic without its rules, and no port leads to nowhere for longer than
     /// it takes to remove what it led to.
     #[test]
-    fn nothing_carries_traffic_before_its_rules_exist(a in script(25), b in script(25)) {
+    fn nothing_carries_traffic_before_its_rules_exist((a, b) in two_scripts(25)) {
         let mut now = with_strangers(wish(&a).1);
         let (_, want) = wish(&b);
         for done in diff(&now, &want) {

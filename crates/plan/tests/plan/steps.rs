@@ -134,6 +134,25 @@ fn damages_are_repaired_with_little() {
 }
 
 #[test]
+fn half_a_pair_is_made_anew() {
+    let web = format!("{APP}; run web on app");
+    let want = desired(&world(&web));
+    let host_end = want.spaces[&Ns::Host].links.keys().find(|name| name.as_str().starts_with("veth")).unwrap();
+    let inside = Ns::Of(crate::scenario::sandbox_id("web"));
+    // Each end in turn is out of sight.
+    for (ns, name) in [(Ns::Host, host_end.clone()), (inside, IfName::inner(0))] {
+        let mut have = want.clone();
+        let space = have.spaces.get_mut(&ns).unwrap();
+        space.links.remove(&name);
+        space.routes.clear();
+        for done in diff(&have, &want) {
+            step(&mut have, &done.op).unwrap();
+        }
+        assert_eq!(have, want);
+    }
+}
+
+#[test]
 fn a_strangers_bridge_in_the_way_is_left_alone() {
     let want = desired(&world(APP));
     let mut have = NetState::default();
