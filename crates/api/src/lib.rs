@@ -5,8 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub use bollard_stubs::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EndpointSettings, ExecConfig,
-    HealthConfig, HostConfig, Mount, MountType, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, DeviceMapping, EndpointSettings, ExecConfig,
+    HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
     VolumeCreateRequest,
 };
 

@@ -23,6 +23,8 @@ pub mod events;
 pub mod time;
 /// Flags and `daemon.json`.
 pub mod config;
+/// Reading containers' logs.
+pub mod logs;
 /// Where facts live.
 pub mod store;
 /// The one thread that owns the network.
