@@ -4,7 +4,7 @@ use crate::scenario::world;
 use plan::desired::desired;
 use plan::diff::diff;
 use plan::ids::IfName;
-use plan::netstate::{Errno, NetState, Ns, Op};
+use plan::netstate::{NetState, Ns, Op};
 use plan::step::step;
 
 /// The steps from one text's network to another's, one a line.
@@ -154,7 +154,7 @@ fn half_a_pair_is_made_anew() {
 
 #[test]
 fn a_strangers_bridge_in_the_way_is_left_alone() {
-    let want = desired(&world(APP));
+    let want = desired(&world(&format!("{APP}; run web on app")));
     let mut have = NetState::default();
     let host = have.spaces.get_mut(&Ns::Host).unwrap();
     let kind = plan::netstate::LinkKind::ForeignBridge;
@@ -163,11 +163,38 @@ fn a_strangers_bridge_in_the_way_is_left_alone() {
     let plan = diff(&have, &want);
     let mut kernel = plan::fake::Fake::with(have.clone());
     let applied = plan::apply::apply(&mut kernel, have, &plan);
-    assert_eq!(applied.failed.len(), 1);
-    let failed = applied.failed.values().next().unwrap();
+    let failed: Vec<String> = applied.failed.values().map(|e| format!("{e}: {}", e.errno)).collect();
+    let (net, web) = (crate::scenario::network_id("app").short(), crate::scenario::endpoint_id("web", "app"));
+    let (inside, host_end) = (crate::scenario::sandbox_id("web").short(), IfName::host_end(&web));
     assert_eq!(
-        (failed.op.to_string().as_str(), &failed.errno),
-        ("add bridge app0", &Errno::Exists("link app0".into()))
+        failed,
+        [
+            format!("add bridge app0 for net {net}: link app0 exists already"),
+            format!(
+                "add veth {host_end} on app0 with eth0 in sandbox {inside} for ep {}: no such bridge app0",
+                web.short()
+            ),
+        ]
     );
     assert_eq!(kernel.state().spaces[&Ns::Host].links[&app0()], strangers);
+    assert_eq!(kernel.state().spaces[&Ns::Host].links.len(), 1, "nothing of ours joined it");
+}
+
+#[test]
+fn a_bridge_made_by_hand_comes_into_sight_with_its_first_port() {
+    let scene = crate::scenario::scene("link br7; net app bridge br7 foreign 10.77.0.1/24; run web on app");
+    let want = desired(&scene.world);
+    let have = NetState::default();
+    let plan = diff(&have, &want);
+    let br7: IfName = "br7".parse().unwrap();
+    let touches = |op: &Op| matches!(op, Op::AddBridge { .. }) || op.to_string().contains(" br7 in host");
+    assert!(!plan.iter().any(|step| touches(&step.op)), "{}", lines(&plan));
+    let mut there = have.clone();
+    let bridge = want.spaces[&Ns::Host].links[&br7].clone();
+    there.spaces.get_mut(&Ns::Host).unwrap().links.insert(br7.clone(), bridge);
+    let mut kernel = plan::fake::Fake::with(there);
+    let applied = plan::apply::apply(&mut kernel, have, &plan);
+    assert!(applied.failed.is_empty() && !applied.drifted);
+    assert!(applied.now.spaces[&Ns::Host].links.contains_key(&br7));
+    assert_eq!(kernel.state(), &want);
 }
