@@ -70,7 +70,7 @@ pub(crate) fn all(rt: &mut Rtnetlink) -> Result<Vec<Seen>, Refused> {
     Ok(addresses.collect())
 }
 
-fn seen(message: &AddressMessage) -> Option<Seen> {
+pub(crate) fn seen(message: &AddressMessage) -> Option<Seen> {
     let mut local = None;
     let mut other = None;
     let mut by_kernel = None;

@@ -174,7 +174,7 @@ fn without_counters() -> LinkAttribute {
 
 impl Seen {
     /// `None` for a link whose name is none to us.
-    fn of(message: &LinkMessage) -> Option<Seen> {
+    pub fn of(message: &LinkMessage) -> Option<Seen> {
         let mut name = None;
         let mut seen = Seen {
             index: message.header.index,

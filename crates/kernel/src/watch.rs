@@ -7,13 +7,14 @@ use crate::fault::Refused;
 use crate::nft::{NEWGEN, SUBSYSTEM, generation};
 use crate::rtnetlink;
 use crate::socket::{Message, Socket};
-use crate::{Fault, Host, marks};
+use crate::{Fault, Host, address, link, marks};
 use netlink_packet_route::RouteNetlinkMessage as Notice;
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::RouteProtocol;
 use plan::ids::IfName;
-use plan::netstate::Errno;
+use plan::netstate::{Errno, LinkKind, NetState, Ns};
+use plan::nft::Owner;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -24,38 +25,80 @@ const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 const NFTABLES: u32 = 7;
 
 /// Something moved.
+///
+/// `by_us` is as far as the kernel says: of what follows from our doing (addresses that go with their link) and of
+/// links it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// What.
-    pub what: What,
-    /// By ourselves, as far as the kernel says. What follows from our doing (a link that gets its carrier, a pair that
-    /// vanishes after its sandbox) counts as others'.
-    pub by_us: bool,
-}
-
-/// What moved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A link came, changed or went.
-    Link {
-        /// Its name.
-        name: IfName,
-        /// It bears one of our marks.
-        ours: bool,
-        /// It is gone.
-        gone: bool,
+pub enum Moved {
+    /// A link came or changed, and is like this now.
+    Link(LinkNow),
+    /// A link went.
+    NoLink(IfName),
+    /// An address came or went that the kernel did not give by itself.
+    Address {
+        /// By our sockets.
+        by_us: bool,
     },
-    /// An address came or went.
-    Address,
-    /// A route came or went.
+    /// A route with our mark came or went.
     Route {
-        /// It bears our mark.
-        ours: bool,
+        /// By our sockets.
+        by_us: bool,
     },
     /// The ruleset changed.
-    Firewall,
+    Firewall {
+        /// By this process.
+        by_us: bool,
+    },
     /// More happened than the socket could hold, so anything may have moved.
     Lost,
+}
+
+/// A link as a notice shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkNow {
+    /// Its name.
+    pub name: IfName,
+    /// It bears one of our marks.
+    pub ours: bool,
+    /// As its alias says.
+    pub owner: Option<Owner>,
+    /// In bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// A port of some bridge.
+    pub enslaved: bool,
+}
+
+/// Does any of this not follow from what is believed of the host's network? Then it is time to observe.
+///
+/// Taken after a round of operations and with the belief that the round led to, this is false for the operations' own
+/// notices, mostly: some of what they entail is told like a stranger's doing, and then one look too many is taken.
+pub fn surprising(moved: &[Moved], believed: &NetState) -> bool {
+    let links = believed.spaces.get(&Ns::Host).map(|host| &host.links);
+    let link = |name: &IfName| links.and_then(|links| links.get(name));
+    // A link that was just made shows all of its steps; only the last one tells what it is.
+    let mut last: BTreeMap<&IfName, &Moved> = BTreeMap::new();
+    for one in moved {
+        match one {
+            Moved::Link(now) => last.insert(&now.name, one),
+            Moved::NoLink(name) => last.insert(name, one),
+            Moved::Address { by_us } | Moved::Route { by_us } | Moved::Firewall { by_us } if *by_us => None,
+            _ => return true,
+        };
+    }
+    last.into_values().any(|moved| match moved {
+        Moved::NoLink(name) => link(name).is_some(),
+        Moved::Link(now) => match link(&now.name) {
+            Some(known) if known.kind == LinkKind::ForeignBridge => (known.up, known.mtu) != (now.up, now.mtu),
+            Some(known) => {
+                let enslaved = known.master.is_some();
+                (known.up, known.mtu, Some(known.owner), enslaved) != (now.up, now.mtu, now.owner, now.enslaved)
+            }
+            None => now.ours,
+        },
+        _ => false,
+    })
 }
 
 /// Watches the namespace in which it was opened. It can be handed to another thread.
@@ -104,36 +147,40 @@ impl Watch {
                     Ok(None) => break,
                     Ok(Some(messages)) => moved.extend(messages.iter().filter_map(|message| self.read(message))),
                     Err(refused) if refused.errno == libc::ENOBUFS => {
-                        moved.push(Moved { what: What::Lost, by_us: false });
+                        moved.push(Moved::Lost);
                     }
                     Err(refused) => return Err(fault(refused)),
                 }
             }
         }
-        moved.dedup();
         Ok(moved)
     }
 
     fn read(&self, message: &Message) -> Option<Moved> {
+        let by_us = self.ours.contains(&message.port);
         if message.kind & 0xff00 == SUBSYSTEM {
             // Every transaction ends with one notice of the new generation; the others tell its details.
             (message.kind & 0xff == u16::from(NEWGEN)).then_some(())?;
             let by = Attrs(message.body.get(4..)?).be32(generation::PID);
-            let by_us = by == Some(std::process::id()) || self.ours.contains(&message.port);
-            return Some(Moved { what: What::Firewall, by_us });
+            return Some(Moved::Firewall { by_us: by_us || by == Some(std::process::id()) });
         }
-        let what = match rtnetlink::parse(message.kind, &message.body) {
-            Ok(Notice::NewLink(link)) => of_link(&link, false)?,
-            Ok(Notice::DelLink(link)) => of_link(&link, true)?,
-            Ok(Notice::NewAddress(_) | Notice::DelAddress(_)) => What::Address,
-            Ok(Notice::NewRoute(route) | Notice::DelRoute(route)) => {
-                What::Route { ours: route.header.protocol == RouteProtocol::Other(marks::ROUTE_PROTOCOL) }
+        match rtnetlink::parse(message.kind, &message.body) {
+            Ok(Notice::NewLink(message)) => {
+                let link::Seen { name, ours, owner, mtu, up, master, .. } = link::Seen::of(&message)?;
+                Some(Moved::Link(LinkNow { name, ours, owner, mtu, up, enslaved: master.is_some() }))
             }
-            Ok(_) => return None,
+            Ok(Notice::DelLink(message)) => Some(Moved::NoLink(link::Seen::of(&message)?.name)),
+            Ok(Notice::NewAddress(message) | Notice::DelAddress(message)) => {
+                (!address::seen(&message)?.automatic).then_some(Moved::Address { by_us })
+            }
+            Ok(Notice::NewRoute(route) | Notice::DelRoute(route)) => {
+                let ours = route.header.protocol == RouteProtocol::Other(marks::ROUTE_PROTOCOL);
+                ours.then_some(Moved::Route { by_us })
+            }
+            Ok(_) => None,
             // A notice that cannot be understood may be about anything.
-            Err(_) => What::Lost,
-        };
-        Some(Moved { what, by_us: self.ours.contains(&message.port) })
+            Err(_) => Some(Moved::Lost),
+        }
     }
 }
 
@@ -143,18 +190,4 @@ fn listening(socket: io::Result<Socket>, groups: &[u32]) -> io::Result<Socket> {
         socket.join(*group)?;
     }
     Ok(socket)
-}
-
-fn of_link(message: &LinkMessage, gone: bool) -> Option<What> {
-    let mut name = None;
-    let mut ours = false;
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(text) => name = text.parse().ok(),
-            LinkAttribute::Group(group) => ours |= *group == marks::LINK_GROUP,
-            LinkAttribute::IfAlias(alias) => ours |= alias.starts_with(marks::ALIAS),
-            _ => {}
-        }
-    }
-    Some(What::Link { name: name?, ours, gone })
 }

@@ -23,7 +23,7 @@ impl Shape {
     }
 
     /// Ranges in several parts are kept with both ends in one element; in one part, as two elements.
-    fn two_elements(&self) -> bool {
+    pub fn two_elements(&self) -> bool {
         self.interval && self.key.len() == 1
     }
 }
@@ -172,10 +172,15 @@ impl<'a> Batch<'a> {
         self.elements(NEWSETELEM, CREATE, set, &list);
     }
 
-    /// `kind` tells whether it may be gone already.
-    pub fn delete_element(&mut self, kind: u8, set: &str, shape: &Shape, key: &Key) {
+    /// `kind` tells whether they may be gone already.
+    pub fn delete_elements<'e>(&mut self, kind: u8, set: &str, shape: &Shape, keys: impl IntoIterator<Item = &'e Key>) {
         let mut list = Writer::default();
-        put_element(&mut list, shape, key, None);
+        for key in keys {
+            put_element(&mut list, shape, key, None);
+            if list.0.len() > CHUNK {
+                self.elements(kind, 0, set, &std::mem::take(&mut list));
+            }
+        }
         self.elements(kind, 0, set, &list);
     }
 
@@ -216,7 +221,8 @@ pub(super) fn chain_type(kind: ChainType) -> &'static str {
     }
 }
 
-fn put_element(list: &mut Writer, shape: &Shape, key: &Key, element: Option<&Element>) {
+/// As an entry of a list; without `element` only its key.
+pub(super) fn put_element(list: &mut Writer, shape: &Shape, key: &Key, element: Option<&Element>) {
     let (first, last) = value::concatenated(key);
     let bytes = |bytes: &[u8]| {
         let bytes = bytes.to_vec();

@@ -105,6 +105,8 @@ impl Reader {
                 let ours = attrs.be32(2) == Some(3) && attrs.be32(3) == Some(2);
                 self.load(attrs.be32(1)?, ours.then_some(Load::AddressType)?)
             }
+            // NFTA_BYTEORDER_LEN: nft turns the bytes of a protocol's number around, which is one byte.
+            "byteorder" if attrs.be32(4) == Some(1) => Some(()),
             "bitwise" => self.bitwise(attrs),
             "cmp" => self.compare(attrs),
             "lookup" => self.lookup(attrs),

@@ -1,6 +1,6 @@
 //! The socket: replaces tables, changes elements, reads tables.
 
-use super::batch::{Batch, Shape, family_number, head};
+use super::batch::{Batch, Shape, family_number, head, put_element};
 use super::numbers::*;
 use super::{read_rule, read_set};
 use crate::attr::{Attrs, Writer};
@@ -104,44 +104,63 @@ impl Nft {
             }
             fits(&change.set, &shapes[change.set.as_str()], &change.key, change.put.as_ref())?;
         }
-        let mut there = if self.destroys { None } else { Some(self.keys(table, &shapes)?) };
+        // Only what an element is in the end counts, and a transaction that adds and deletes one several times confuses
+        // the kernel's trees. An element with other data is not overwritten by adding it, so it goes first in any case.
+        let last: BTreeMap<(&str, &Key), Option<&Element>> =
+            changes.iter().map(|change| ((change.set.as_str(), &change.key), change.put.as_ref())).collect();
+        let mut go: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
+        let mut whole = HashMap::new();
+        for (set, key) in last.keys() {
+            let shape = &shapes[set];
+            let sure = self.destroys && !shape.interval;
+            let about = |refused: Refused| refused.about(format!("set {set}"));
+            if sure || self.has(table, set, shape, key, &mut whole).map_err(about)? {
+                go.entry(set).or_default().push(key);
+            }
+        }
+        let mut come: BTreeMap<&str, Vec<(&Key, &Element)>> = BTreeMap::new();
+        for ((set, key), put) in last {
+            come.entry(set).or_default().extend(put.map(|element| (key, element)));
+        }
+        let destroys = self.destroys;
         let mut batch = Batch::new(&mut self.socket, table);
-        for change in changes {
-            let shape = &shapes[change.set.as_str()];
-            // An element with other data is not overwritten by adding it, so it goes first in any case.
-            match &mut there {
-                None => batch.delete_element(DESTROYSETELEM, &change.set, shape, &change.key),
-                Some(there) => {
-                    let id = (change.set.as_str(), change.key.clone());
-                    if there.contains(&id) {
-                        batch.delete_element(DELSETELEM, &change.set, shape, &change.key);
-                    }
-                    if change.put.is_some() {
-                        there.insert(id)
-                    } else {
-                        there.remove(&id)
-                    };
-                }
-            }
-            if let Some(element) = &change.put {
-                batch.add_elements(&change.set, shape, [(&change.key, element)]);
-            }
+        for (set, keys) in go {
+            let shape = &shapes[set];
+            let kind = if destroys && !shape.interval { DESTROYSETELEM } else { DELSETELEM };
+            batch.delete_elements(kind, set, shape, keys);
+        }
+        for (set, elements) in come {
+            batch.add_elements(set, &shapes[set], elements);
         }
         batch.commit().map_err(|(about, refused)| refused.about(about))
     }
 
-    /// The keys that are there, for kernels that cannot delete what may be gone.
-    fn keys<'a>(
+    /// Is this very element there? The kernel deletes a range by its first value (pipapo), and one of a single part by
+    /// its first value and the value after its last (rbtree), whoever's these are; so ranges are only deleted once they
+    /// have been seen.
+    fn has<'a>(
         &mut self,
         table: &TableName,
-        shapes: &BTreeMap<&'a str, Shape>,
-    ) -> Result<BTreeSet<(&'a str, Key)>, Errno> {
-        let mut keys = BTreeSet::new();
-        for (name, shape) in shapes {
-            let set = self.set(table, name, shape.clone()).map_err(|refused| refused.about(format!("set {name}")))?;
-            keys.extend(set.elements.into_keys().map(|key| (*name, key)));
+        set: &'a str,
+        shape: &Shape,
+        key: &Key,
+        whole: &mut HashMap<&'a str, BTreeSet<Key>>,
+    ) -> Result<bool, Refused> {
+        if shape.two_elements() {
+            if !whole.contains_key(set) {
+                let elements = self.set(table, set, shape.clone())?.elements;
+                whole.insert(set, elements.into_keys().collect());
+            }
+            return Ok(whole[set].contains(key));
         }
-        Ok(keys)
+        let mut attrs = Writer::default();
+        attrs.str(element::TABLE, &table.name).str(element::SET, set);
+        attrs.nest(element::ELEMENTS, |list| put_element(list, shape, key, None));
+        match self.get(GETSETELEM, table.family, &attrs) {
+            Ok(answer) => Ok(read_set::filled(shape.clone(), [body(&answer)].into_iter()).elements.contains_key(key)),
+            Err(refused) if refused.errno == libc::ENOENT => Ok(false),
+            Err(refused) => Err(refused),
+        }
     }
 
     /// Asks for it in a table that does not exist: an old kernel does not understand the question (`EINVAL`).
@@ -149,7 +168,7 @@ impl Nft {
         let nowhere = TableName { family: Family::Inet, name: "berth-probe".into() };
         let mut batch = Batch::new(&mut self.socket, &nowhere);
         let shape = Shape { key: vec![plan::nft::Type::Port], data: None, interval: false };
-        batch.delete_element(DESTROYSETELEM, "probe", &shape, &vec![plan::nft::Value::Port(1)]);
+        batch.delete_elements(DESTROYSETELEM, "probe", &shape, [&vec![plan::nft::Value::Port(1)]]);
         !batch.commit().is_err_and(|(_, refused)| refused.errno == libc::EINVAL)
     }
 

@@ -1,8 +1,8 @@
 use crate::{addr, bridge, id, inside, name, open, up, veth};
-use kernel::watch::{Moved, Watch, What};
+use kernel::watch::{Moved, Watch, surprising};
 use plan::apply::Kernel;
 use plan::firewall;
-use plan::netstate::{IpFamily, Ns, Op};
+use plan::netstate::{IpFamily, NetState, Ns, Op};
 use plan::nft::TableName;
 use std::time::Duration;
 
@@ -61,21 +61,45 @@ fn movements_are_noticed_with_who_made_them() {
         host.perform(&bridge("br0", 1500)).unwrap();
         host.perform(&Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table: firewall::skeleton() }).unwrap();
         host.perform(&addr(Ns::Host, "br0", "10.1.0.1/24")).unwrap();
+        host.perform(&up(Ns::Host, "br0", true)).unwrap();
+        host.perform(&Op::AddSpace(id('a'))).unwrap();
+        host.perform(&veth("veth0", "br0", "eth0", 'a')).unwrap();
+        host.perform(&up(inside('a'), "eth0", true)).unwrap();
+        let believed = host.observe().unwrap();
         let moved = settled(&mut watch);
-        let made = What::Link { name: name("br0"), ours: true, gone: false };
-        assert!(moved.contains(&Moved { what: made, by_us: true }), "{moved:?}");
-        assert!(moved.contains(&Moved { what: What::Firewall, by_us: true }), "{moved:?}");
-        assert!(moved.contains(&Moved { what: What::Address, by_us: true }), "{moved:?}");
-        assert!(moved.iter().all(|moved| moved.by_us), "{moved:?}");
+        assert!(moved.contains(&Moved::Firewall { by_us: true }), "{moved:?}");
+        assert!(moved.contains(&Moved::Address { by_us: true }), "{moved:?}");
+        assert!(moved.iter().any(|one| matches!(one, Moved::Link(now) if now.name == name("veth0"))), "{moved:?}");
+        assert!(!surprising(&moved, &believed), "{moved:?}");
+        assert!(surprising(&moved, &NetState::default()), "{moved:?}");
 
-        lab.here().ok(&["nft", "flush", "ruleset"]);
-        assert_eq!(settled(&mut watch), [Moved { what: What::Firewall, by_us: false }]);
-        lab.here().ok(&["ip", "addr", "flush", "dev", "br0"]);
+        for words in
+            ["link add other type bridge", "link set other up", "addr add 10.9.0.1/24 dev lo", "link del other"]
+        {
+            lab.here().ok(&[&["ip"], &words.split(' ').collect::<Vec<_>>()[..]].concat());
+        }
+        let strangers = settled(&mut watch);
+        let links: Vec<_> = strangers.iter().filter(|one| !matches!(one, Moved::Address { .. })).cloned().collect();
+        assert!(!links.is_empty() && !surprising(&links, &believed), "{strangers:?}");
+
+        for words in [
+            "ip link set br0 down",
+            "ip link set veth0 nomaster",
+            "ip link set br0 mtu 1300",
+            "nft flush ruleset",
+            "ip addr flush dev br0",
+        ] {
+            lab.here().ok(&words.split(' ').collect::<Vec<_>>());
+            let moved = settled(&mut watch);
+            assert!(surprising(&moved, &believed), "{words}: {moved:?}");
+        }
+        let believed = host.observe().unwrap();
+        lab.here().ok(&["ip", "link", "del", "veth0"]);
         let moved = settled(&mut watch);
-        assert!(moved.contains(&Moved { what: What::Address, by_us: false }), "{moved:?}");
-        lab.here().ok(&["ip", "link", "del", "br0"]);
-        let gone = What::Link { name: name("br0"), ours: true, gone: true };
-        assert!(settled(&mut watch).contains(&Moved { what: gone, by_us: false }));
+        assert!(moved.contains(&Moved::NoLink(name("veth0"))) && surprising(&moved, &believed), "{moved:?}");
+        let believed = host.observe().unwrap();
+        host.perform(&Op::DelSpace(id('a'))).unwrap();
+        assert!(!surprising(&settled(&mut watch), &believed));
     })
 }
 

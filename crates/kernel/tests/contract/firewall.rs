@@ -363,7 +363,26 @@ fn elements_come_change_and_go() {
             change("ranges4", range(3500, 4500), host("10.1.0.6"), "overlaps"),
         ]));
         assert_eq!(clash, "set ranges4 or an element of it exists already", "and the first change was not done");
+        // Only the very same range goes, not one that begins or ends where it does.
+        both.ok(changes(vec![
+            take("ranges4", range(3000, 3500)),
+            take("ranges4", range(3500, 4000)),
+            take("ranges4", range(3500, 3600)),
+            take("blocks4", vec![v4("10.2.0.0")]),
+            take("blocks4", vec![v4("10.2.0.9")]),
+            take("blocks4", vec![range4("10.2.0.5", "10.2.0.9")]),
+            take("ports", vec![Value::PortRange(5, 6)]),
+            take("ports", vec![Value::PortRange(9, 100)]),
+        ]));
         both.ok(changes(vec![take("ranges4", range(3000, 4000)), take("ranges4", range(1, 2))]));
+        both.ok(changes(vec![
+            member("ports", vec![Value::PortRange(0, 5)]),
+            take("ports", vec![Value::PortRange(0, 5)]),
+            member("ports", vec![Value::PortRange(0, 5)]),
+            member("ports", vec![Value::PortRange(6, 9)]),
+            take("ports", vec![Value::PortRange(7, 9)]),
+            take("ports", vec![Value::Port(6)]),
+        ]));
         both.ok(changes(vec![
             member("blocks4", vec![range4("10.2.0.10", "10.2.0.99")]),
             member("blocks4", vec![range4("172.16.0.0", "172.31.255.255")]),
@@ -375,7 +394,10 @@ fn elements_come_change_and_go() {
         both.ok(changes(vec![member("names", vec![ifname("br-abcdefabcdef")]), take("names", vec![ifname("berth0")])]));
         let verdict = |verdict| Some(Data::Verdict(verdict));
         both.ok(changes(vec![change("verdicts", vec![ifname("a")], verdict(jump_to("more")), "jumps now")]));
-        both.refused(changes(vec![change("verdicts", vec![ifname("x")], verdict(jump_to("nowhere")), "nowhere")]));
+        // The model does not look where an element jumps to.
+        let astray = changes(vec![change("verdicts", vec![ifname("x")], verdict(jump_to("nowhere")), "nowhere")]);
+        assert!(both.real.perform(&astray).unwrap_err().to_string().starts_with("no such"));
+        both.compare("a jump to nowhere");
         let unfit = both.refused(changes(vec![member("names", vec![Value::Port(1)])]));
         assert_eq!(unfit, "element [Port(1)] does not fit set names (errno 22)");
         assert!(
@@ -452,7 +474,7 @@ fn a_strangers_hand_is_seen() {
             "add rule inet berth forward iifname \"eth*\" accept",
             "add rule inet berth away meta mark 1 ct mark set 2",
             "add rule inet berth postrouting masquerade random",
-            "add rule inet berth prerouting dnat ip to 10.0.0.1:80",
+            "add rule inet berth prerouting meta l4proto tcp dnat ip to 10.0.0.1:80",
             "add rule inet berth away ip saddr 1.2.3.4 comment \"rule of 3 parts [engine]\"",
             "add chain inet berth mine",
             "add chain inet berth mine { type filter hook input priority 3; policy drop; }",

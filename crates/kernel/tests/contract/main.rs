@@ -85,9 +85,19 @@ pub(crate) fn open(lab: &Lab) -> Host {
 pub(crate) fn same(real: &NetState, model: &NetState, after: &str) {
     if real != model {
         for (ns, space) in &real.spaces {
-            let other = model.spaces.get(ns);
-            if other != Some(space) {
-                eprintln!("{ns} in the kernel: {space:#?}\n{ns} in the model: {other:#?}");
+            let kernel = format!("{space:#?}");
+            let other = model.spaces.get(ns).map(|other| format!("{other:#?}")).unwrap_or_default();
+            let (mut kernel, mut other): (Vec<_>, Vec<_>) = (kernel.lines().collect(), other.lines().collect());
+            while !kernel.is_empty() && kernel.first() == other.first() {
+                kernel.remove(0);
+                other.remove(0);
+            }
+            while !kernel.is_empty() && kernel.last() == other.last() {
+                kernel.pop();
+                other.pop();
+            }
+            if kernel != other {
+                eprintln!("{ns} in the kernel:\n{}\n{ns} in the model:\n{}", kernel.join("\n"), other.join("\n"));
             }
         }
         let spaces = |state: &NetState| state.spaces.keys().cloned().collect::<Vec<_>>();
