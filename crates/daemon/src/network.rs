@@ -10,9 +10,9 @@ use crate::error::{Doing, Error, Result};
 use crate::store::Store;
 use plan::apply::{Applied, Kernel, apply};
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
-use plan::desired::desired;
+use plan::desired::{desired, follow};
 use plan::diff::diff;
-use kernel::watch::{Moved, Watch, What};
+use kernel::watch::{Moved, Watch, surprising};
 use plan::ids::{ContainerId, IfName, NetworkId, SandboxId};
 use plan::ipam::Pool;
 use plan::names::ResolvConf;
@@ -36,7 +36,7 @@ pub enum Event {
     /// Somebody wants the facts to change.
     Wish(Wish, oneshot::Sender<Result<()>>),
     /// The kernel's network was changed, by us or by somebody else.
-    Moved,
+    Moved(Vec<Moved>),
     /// The engine ends; the network stays as it is.
     Stop,
 }
@@ -84,12 +84,14 @@ impl Net {
             return Err(Error::Fault(format!("the recorded network contradicts itself: {fault}")));
         }
         let kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
+        let want = desired(&world);
         let world = Arc::new(RwLock::new(world));
         let (events, inbox) = channel();
         let watch = Watch::open(&kernel).doing("watch the kernel's network")?;
         let mut owner = NetworkOwner {
             kernel: Door(kernel),
             have: None,
+            want,
             world: world.clone(),
             store,
             told,
@@ -100,7 +102,7 @@ impl Net {
             .name("network".into())
             .spawn(move || owner.run(&inbox))
             .doing("start the network thread")?;
-        watch_kernel(watch, events.clone(), world.clone())?;
+        watch_kernel(watch, events.clone())?;
         Ok(Net { events, world, pins })
     }
 
@@ -165,30 +167,17 @@ pub enum Notice {
     },
 }
 
-/// Turns the kernel's notices into [`Event::Moved`]: those that are not about our own doing, and that concern what is ours.
-fn watch_kernel(mut watch: Watch, events: Sender<Event>, world: Arc<RwLock<World>>) -> Result<()> {
-    let concerns = move |moved: &Moved| match &moved.what {
-        // A pair that vanishes after its sandbox was closed is no news: only what should be there is.
-        What::Link { name, gone: true, .. } => {
-            let world = world.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            world.networks.values().any(|network| &network.bridge == name)
-                || world.endpoints.values().any(|endpoint| &endpoint.host == name)
-        }
-        // Carriers come and go with every start; what somebody changed by hand is found at the next tick.
-        What::Link { gone: false, .. } => false,
-        What::Route { ours } => *ours && !moved.by_us,
-        What::Address | What::Firewall => !moved.by_us,
-        What::Lost => true,
-    };
+/// Turns the kernel's notices into [`Event::Moved`].
+fn watch_kernel(mut watch: Watch, events: Sender<Event>) -> Result<()> {
     let run = move || {
         loop {
             match watch.wait(None) {
-                Ok(moved) if moved.iter().any(&concerns) => {
-                    if events.send(Event::Moved).is_err() {
+                Ok(moved) if moved.is_empty() => {}
+                Ok(moved) => {
+                    if events.send(Event::Moved(moved)).is_err() {
                         return;
                     }
                 }
-                Ok(_) => {}
                 Err(error) => {
                     // The tick of the network thread still looks, only later.
                     error!(%error, "the kernel's notices cannot be read any more");
@@ -205,6 +194,8 @@ struct NetworkOwner {
     /// What the kernel has, as far as we know; `None`: look.
     have: Option<NetState>,
     world: Arc<RwLock<World>>,
+    /// What the facts ask for.
+    want: NetState,
     store: Arc<Store>,
     told: Box<dyn Fn(Notice) + Send>,
     /// From which blocks networks get their subnets; empty: plan's own.
@@ -221,29 +212,36 @@ struct Pending {
 
 impl NetworkOwner {
     fn run(&mut self, inbox: &Receiver<Event>) {
-        let mut moved: Option<Instant> = None;
+        let mut moved: Vec<Moved> = Vec::new();
+        let mut next_look = Instant::now() + TICK;
         loop {
-            let wait = moved.map_or(TICK, |at| (at + SETTLE).saturating_duration_since(Instant::now()));
-            let first = match inbox.recv_timeout(wait) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let look = first.is_none();
             let mut wishes = Vec::new();
-            for event in first.into_iter().chain(inbox.try_iter()) {
-                match event {
-                    Event::Wish(wish, reply) => wishes.push((wish, reply)),
-                    Event::Moved => moved = moved.or(Some(Instant::now())),
-                    Event::Stop => return,
+            match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    // At a tick without notices look all the same: not everything that can be changed is told.
+                    let believed = self.have.as_ref().filter(|_| !moved.is_empty());
+                    if believed.is_none_or(|have| surprising(&moved, have)) {
+                        self.look();
+                    }
+                    moved.clear();
+                    next_look = Instant::now() + TICK;
                 }
+                Ok(first) => {
+                    for event in std::iter::once(first).chain(inbox.try_iter()) {
+                        match event {
+                            Event::Wish(wish, reply) => wishes.push((wish, reply)),
+                            Event::Moved(more) => moved.extend(more),
+                            Event::Stop => return,
+                        }
+                    }
+                }
+            }
+            if !moved.is_empty() {
+                next_look = next_look.min(Instant::now() + SETTLE);
             }
             if !wishes.is_empty() {
                 self.round(wishes);
-            }
-            if look {
-                moved = None;
-                self.look();
             }
         }
     }
@@ -377,10 +375,11 @@ impl NetworkOwner {
         Ok(wish)
     }
 
-    fn decided(&self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
-        // Only this thread writes, so nothing changes between the two locks.
-        let change = decide(&self.read()).map_err(refused)?;
-        self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner).take(&change);
+    fn decided(&mut self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
+        let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let change = decide(&world).map_err(refused)?;
+        follow(&mut self.want, &world, &change);
+        world.take(&change);
         Ok(change)
     }
 
@@ -401,8 +400,7 @@ impl NetworkOwner {
                 }
             },
         };
-        let want = desired(&self.read());
-        let plan = diff(&have, &want);
+        let plan = diff(&have, &self.want);
         let Applied { now, failed, drifted } = apply(&mut self.kernel, have, &plan);
         for (owner, error) in &failed {
             warn!(%owner, %error, "a step failed");
@@ -436,8 +434,7 @@ impl NetworkOwner {
                 return;
             }
         };
-        let want = desired(&self.read());
-        let plan = diff(&have, &want);
+        let plan = diff(&have, &self.want);
         self.have = Some(have);
         if let Some(first) = plan.first() {
             let first = first.why.to_string();

@@ -2,9 +2,10 @@ use super::{Engine, make_private_dir, naming, new_id};
 use crate::config::OWN_RUNTIME;
 use crate::container::spec::Spec;
 use crate::container::{Container, Kept, State};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::oci;
 use plan::ids::ContainerId;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -79,6 +80,12 @@ impl Engine {
         let warnings = oci::concessions(&spec, &self.rights)?;
         let dir = self.state_dir(id);
         make_private_dir(&dir)?;
+        // The container sees the upper directory's mode and owner as those of its `/`.
+        for (name, mode) in [("diff", 0o755), ("work", 0o700)] {
+            let path = dir.join(name);
+            let made = std::fs::DirBuilder::new().mode(mode).create(&path);
+            made.doing(format_args!("make {}", path.display()))?;
+        }
         crate::crash::point("after the directory was made");
         let volumes: Vec<String> = image.config.config.volumes.keys().cloned().collect();
         let mounts = self.volumes.resolve(&spec, &volumes)?;
