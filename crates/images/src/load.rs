@@ -14,7 +14,7 @@ use crate::config::{Descriptor, ImageConfig, Index, Manifest, Platform, media};
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing, Refusal, Result, bad_archive, bad_entry};
 use crate::reference::Reference;
-use crate::store::{Adding, LayerRecord, Record, Store, parse_json, spool_from};
+use crate::store::{Adding, LayerRecord, Origin, Record, Store, parse_json, spool_from};
 use crate::tarstream::{Kind, TarStream};
 
 /// An image that `load` brought.
@@ -174,7 +174,7 @@ impl Store {
             // A link, not a move: another image of the archive may have the same layer.
             adding.link_blob(member.file.path(), member.digest)?;
         }
-        let size = adding.put_layer(member.digest, diff_id)?;
+        let (_, size) = adding.put_layer(member.digest, Some(diff_id), Origin::Stranger)?;
         let media_type = match descriptor {
             Some(descriptor) => descriptor.media_type.clone(),
             None => Compression::of(&member.start)?.layer_type().to_owned(),

@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -317,7 +318,7 @@ impl Store {
 
     /// Begins to add an image.
     pub(crate) fn adding(&self) -> Adding {
-        Adding { store: self.clone(), pinned: Mutex::default(), committed: false }
+        Adding { store: self.clone(), pinned: Mutex::default(), committed: AtomicBool::new(false) }
     }
 
     /// Removes the blobs and layers that no image and no unfinished operation refers to.
@@ -415,11 +416,20 @@ impl Names {
     }
 }
 
+/// Whose archive a layer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Packed or compressed here: it may compress as well as it likes.
+    Own,
+    /// Somebody else's: it may be a bomb.
+    Stranger,
+}
+
 /// An image being added: what it has put into the store stays pinned, and goes when it is dropped without being committed.
 pub(crate) struct Adding {
     store: Store,
     pinned: Mutex<Vec<Digest>>,
-    committed: bool,
+    committed: AtomicBool,
 }
 
 impl Adding {
@@ -468,10 +478,12 @@ impl Adding {
         Ok(digest)
     }
 
-    /// Unpacks a blob of the store as the layer `diff_id`. Gives its unpacked size. Blocks.
-    pub fn put_layer(&self, blob: Digest, diff_id: Digest) -> Result<u64> {
-        if let Some(size) = self.has_layer(diff_id) {
-            return Ok(size);
+    /// Unpacks a blob of the store as a layer, which must be the expected one. Gives its digest and unpacked size. Blocks.
+    pub fn put_layer(&self, blob: Digest, expected: Option<Digest>, origin: Origin) -> Result<(Digest, u64)> {
+        if let Some(diff_id) = expected
+            && let Some(size) = self.has_layer(diff_id)
+        {
+            return Ok((diff_id, size));
         }
         let path = self.store.blob_path(&blob);
         let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
@@ -486,30 +498,33 @@ impl Adding {
             .doing(|| format!("protecting {}", fs_dir.display()))?;
         let (_, plain) = decompressed(BufReader::new(file))?;
         let limits = &self.store.inner.limits;
+        let stored = if origin == Origin::Own { u64::MAX } else { stored };
         let hashing = HashingReader::new(Bounded::new(plain, stored, limits));
         let (done, mut rest) = unpack::unpack(hashing, fs_fd.as_fd(), limits)?;
         // What follows the archive's end is part of the layer's identity.
         std::io::copy(&mut rest, &mut std::io::sink()).doing(|| format!("reading {}", path.display()))?;
         let found = rest.finish();
-        if found != diff_id {
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(bad_archive(format!(
-                "the layer {blob} unpacks to {found}, but the image's configuration says {diff_id}"
+                "the layer {blob} unpacks to {found}, but the image's configuration says {expected}"
             )));
         }
+        self.pin(found);
         let size_file = dir.path().join("size");
         fs::write(&size_file, done.bytes.to_string()).doing(|| format!("writing {}", size_file.display()))?;
-        let place = self.store.layer_dir(&diff_id);
+        let place = self.store.layer_dir(&found);
         match fs::rename(dir.path(), &place) {
             // Another operation was faster with the same layer.
-            Err(_) if place.join("size").exists() => Ok(done.bytes),
-            other => other.doing(|| format!("storing {}", place.display())).map(|()| done.bytes),
+            Err(_) if place.join("size").exists() => {}
+            other => other.doing(|| format!("storing {}", place.display()))?,
         }
+        Ok((found, done.bytes))
     }
 
     /// Makes the image part of the store: from here on it survives. Gives it as it is now.
-    pub fn commit(mut self, raw_config: &[u8], record: Record, names: &[Reference]) -> Result<Image> {
+    pub fn commit(&self, raw_config: &[u8], record: Record, names: &[Reference]) -> Result<Image> {
         let id = self.put_bytes(raw_config)?;
-        let store = self.store.clone();
+        let store = &self.store;
         // One sync for all its files, before anything refers to them.
         let root = rooted::open_dir(&store.inner.root)?;
         rustix::fs::syncfs(&root).doing(|| format!("syncing {}", store.inner.root.display()))?;
@@ -530,8 +545,7 @@ impl Adding {
         }
         store.set_names(&mut state, all)?;
         let image = state.images.get(&id).cloned();
-        drop(state);
-        self.committed = true;
+        self.committed.store(true, Ordering::Relaxed);
         image.ok_or_else(|| Refusal::NoSuchImage(id.to_string()).into())
     }
 }
@@ -549,7 +563,7 @@ impl Drop for Adding {
             }
         }
         drop(state);
-        if !self.committed
+        if !self.committed.load(Ordering::Relaxed)
             && let Err(error) = self.store.sweep()
         {
             tracing::warn!(%error, "what an unfinished image left is removed at the next opening");
