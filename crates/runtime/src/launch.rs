@@ -9,6 +9,7 @@
 use crate::limits::Privileges;
 use crate::lookup;
 use crate::seccomp::Filter;
+use crate::signals;
 use anyhow::{Context, bail};
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
@@ -80,6 +81,7 @@ impl Launch {
     }
 
     fn prepare(&self, spec: &Spec) -> anyhow::Result<()> {
+        signals::restore()?;
         if let Some(first) = &self.first {
             if first.loopback {
                 raise_loopback().context("bringing the loopback interface up")?;
