@@ -136,6 +136,7 @@ impl Launch {
             let pointers =
                 |list: &[CString]| list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
             let (args, env) = (pointers(&args), pointers(&env));
+            default_signals();
             if self.no_new_privs {
                 self.load_filter()?;
             }
@@ -169,6 +170,25 @@ impl Executor for Launch {
             let _ = rustix::io::write(&*first.fifo, message.as_bytes());
         }
         Err(ExecutorError::Other(message))
+    }
+}
+
+/// Gives every signal its default action and unblocks all: exec(2) passes on what is ignored or blocked, and Rust programs
+/// ignore SIGPIPE, by which `yes | head` would never end.
+fn default_signals() {
+    // The kernel's struct sigaction: zero is SIG_DFL without flags. Its own call, for the C library keeps two signals to itself.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads the live array; no handler is installed. KILL and STOP are refused, which is no loss.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &default, std::ptr::null_mut::<u64>(), size_of::<u64>())
+        };
+    }
+    // SAFETY: an all-zero sigset_t is a valid object for sigemptyset to fill; the pointers are to that live object.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
 }
 

@@ -27,6 +27,11 @@ fn is_confined(status: &str, no_new_privs: &str) {
     assert_eq!(field(status, "Seccomp"), "2", "{status}");
     assert_eq!(field(status, "NoNewPrivs"), no_new_privs);
     assert_eq!(field(status, "CapBnd"), CAPS);
+    // What exec(2) passes on of a Rust program's habits.
+    assert_eq!(
+        (field(status, "SigIgn").as_str(), field(status, "SigBlk").as_str()),
+        ("0000000000000000", "0000000000000000")
+    );
     assert!(
         status.contains("mkdir: can't create directory '/tmp/x': I/O error") || status.contains("Input/output error"),
         "{status}"

@@ -182,8 +182,8 @@ fn a_container_that_cannot_be_created_says_why_and_leaves_nothing() {
     assert!(attached.rest().is_empty());
     rig.over();
     assert!(!rig.bundle().join("exit.json").exists());
-    let root = std::path::PathBuf::from(&rig.config.runtime_args[1]);
-    assert_eq!(fs::read_dir(root).map_or(0, |entries| entries.count()), 0);
+    let left = Command::new("find").arg(&rig.config.runtime_args[1]).args(["-name", &rig.config.id]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "in the runtime's directory");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn sigterm_ends_the_container_and_the_shim() {
 
 #[test]
 fn a_container_never_started_stays_parked() {
-    let rig = Rig::new("echo ran").up();
+    let rig = Rig::new("echo ran; sleep 1").up();
     let init = rig.created();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(rig.created(), init, "asked again, by a new engine");

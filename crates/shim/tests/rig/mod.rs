@@ -26,8 +26,11 @@ impl Rig {
     /// A container that will run a shell script in a busybox root.
     pub fn new(script: &str) -> Rig {
         assert!(rustix::process::geteuid().is_root(), "these tests make containers: run them as root");
-        let runtime = ["/usr/bin/runc", "/usr/sbin/runc"].into_iter().find(|path| Path::new(path).exists());
-        let runtime = runtime.expect("these tests drive runc: install it (apt-get install runc)");
+        let runtime = std::env::var_os("BERTH_TEST_RUNTIME").map(PathBuf::from).unwrap_or_else(|| {
+            let places = ["/usr/bin/runc", "/usr/sbin/runc"].map(PathBuf::from);
+            let found = places.into_iter().find(|path| path.exists());
+            found.expect("these tests drive runc (apt-get install runc) or the runtime that BERTH_TEST_RUNTIME names")
+        });
         let dir = tempfile::tempdir().unwrap();
         let bundle = dir.path().join("b");
         let id = format!("c{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -37,7 +40,7 @@ impl Rig {
         let log = LogConfig { path: dir.path().join("c.log"), max_size: None, max_files: 1 };
         let config = Config {
             id,
-            runtime: runtime.into(),
+            runtime,
             runtime_args: vec!["--root".into(), dir.path().join("runc").display().to_string()],
             rootfs_mount: false,
             tty: false,
