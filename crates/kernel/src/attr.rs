@@ -4,7 +4,8 @@
 //! missing there, and its readers fail as a whole at an attribute that they do not know, while what a stranger wrote
 //! into our table must be seen and shown.
 
-const NESTED: u16 = 1 << 15;
+/// `NLA_F_NESTED`
+pub(crate) const NESTED: u16 = 1 << 15;
 const TYPE: u16 = 0x3fff;
 const HEADER: usize = 4;
 

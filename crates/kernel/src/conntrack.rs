@@ -3,7 +3,7 @@
 //! A flow outlives the rule that translated it. When a published port is withdrawn, its flows have to go too, or they
 //! keep reaching whoever gets the address next.
 
-use crate::attr::{Attrs, Writer};
+use crate::attr::{Attrs, NESTED, Writer};
 use crate::fault::Refused;
 use crate::socket::Socket;
 use crate::{Fault, Host};
@@ -71,7 +71,7 @@ fn forget(socket: &mut Socket, which: impl Fn(&Flow) -> bool) -> Result<usize, R
             // The id tells it from a flow that began anew with the same ends.
             for kind in [TUPLE_ORIG, ID, ZONE] {
                 if let Some(value) = attrs.get(kind) {
-                    let nested = if kind == TUPLE_ORIG { 1 << 15 } else { 0 };
+                    let nested = if kind == TUPLE_ORIG { NESTED } else { 0 };
                     request.bytes(kind | nested, value);
                 }
             }

@@ -12,7 +12,7 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use plan::apply::Kernel;
 use plan::ids::{IfName, SandboxId};
 use plan::netstate::{Errno, NetState, Ns, Op};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub struct Host {
     pub(crate) nft: Nft,
     pub(crate) spaces: Spaces,
     pub(crate) dying: Dying,
+    /// Links that cannot speak IPv6 and were told not to: the setting itself does not exist for them.
+    pub(crate) silent: BTreeSet<(Ns, IfName)>,
 }
 
 impl Host {
@@ -41,7 +43,7 @@ impl Host {
     pub fn open(pins: &Path) -> Result<Host, Fault> {
         let rt = Rtnetlink::open().map_err(|source| Fault::Socket { family: "routes", source })?;
         let nft = Nft::open().map_err(|source| Fault::Socket { family: "nftables", source })?;
-        Ok(Host { rt, nft, spaces: Spaces::open(pins)?, dying: Dying::default() })
+        Ok(Host { rt, nft, spaces: Spaces::open(pins)?, dying: Dying::default(), silent: BTreeSet::new() })
     }
 
     /// The file by which a sandbox's namespace is entered. See `spaces`: only from this mount namespace or a later
@@ -85,7 +87,9 @@ impl Host {
             Op::DelSpace(id) => self.del_space(id),
             Op::AddBridge { name, mac, mtu, owner } => {
                 let add = |host: &mut Host| link::add_bridge(&mut host.rt, name, *mac, *mtu, owner);
-                self.make(name, add).map_err(|refused| refused.about(format!("link {name}")))
+                self.make(name, add).map_err(|refused| refused.about(format!("link {name}")))?;
+                self.silent.remove(&(Ns::Host, name.clone()));
+                Ok(())
             }
             Op::AddVeth { .. } => self.add_veth(op),
             Op::DelLink { ns, name } => self.with_link(ns, name, |rt, seen| link::delete(rt, seen.index)),
@@ -94,9 +98,7 @@ impl Host {
                 let controller = LinkAttribute::Controller(master);
                 self.with_link(&Ns::Host, name, |rt, seen| link::set(rt, seen.index, controller))
             }
-            Op::SetMtu { ns, name, mtu } => {
-                self.with_link(ns, name, |rt, seen| link::set(rt, seen.index, LinkAttribute::Mtu(*mtu)))
-            }
+            Op::SetMtu { ns, name, mtu } => self.set_mtu(ns, name, *mtu),
             Op::SetMac { ns, name, mac } => {
                 let address = LinkAttribute::Address(mac.0.to_vec());
                 self.with_link(ns, name, |rt, seen| link::set(rt, seen.index, address))
@@ -151,12 +153,19 @@ impl Host {
             let Some(space) = this.spaces.get(into)? else { return Ok(None) };
             let into = space.as_fd();
             link::add_pair(&mut this.rt, &Pair { host, master, inner, into, mac: *mac, mtu: *mtu })?;
-            link::set_owner(&mut this.rt, host, owner)?;
-            link::set_owner(&mut space.rt, inner, owner)?;
-            Ok(Some(()))
+            let owned = link::finish(&mut this.rt, host, None, owner);
+            let owned = owned.and_then(|()| link::finish(&mut space.rt, inner, None, owner));
+            owned.map(Some).inspect_err(|_| {
+                // Nothing is left of a refused operation. Should this fail too, the next look shows the pair.
+                let _ = link::delete_named(&mut this.rt, host);
+            })
         });
         match made {
-            Ok(Some(())) => Ok(()),
+            Ok(Some(())) => {
+                self.silent.remove(&(Ns::Host, host.clone()));
+                self.silent.remove(&(about_space(), inner.clone()));
+                Ok(())
+            }
             Ok(None) => Err(Errno::Missing(about_space().to_string())),
             Err(refused) => Err(refused.about(format!("link {host} or {inner} in {}", about_space()))),
         }
@@ -233,8 +242,32 @@ impl Host {
         self.with_link_raw(ns, name, act)?.map_err(|refused| refused.about(format!("link {name}")))
     }
 
+    /// A link loses its IPv6 settings when its MTU falls below 1280, and gets fresh ones when it rises again.
+    fn set_mtu(&mut self, ns: &Ns, name: &IfName, mtu: u32) -> Result<(), Errno> {
+        let mut off = self.silent.contains(&(ns.clone(), name.clone()));
+        self.with_link(ns, name, |rt, seen| {
+            off |= seen.no_ipv6;
+            link::set(rt, seen.index, LinkAttribute::Mtu(mtu))
+        })?;
+        if off { self.set_no_ipv6(ns, name, true) } else { Ok(()) }
+    }
+
     fn set_no_ipv6(&mut self, ns: &Ns, name: &IfName, off: bool) -> Result<(), Errno> {
-        self.with_link(ns, name, |_, _| Ok(()))?;
+        let mut speaks_ipv6 = true;
+        self.with_link(ns, name, |_, seen| {
+            speaks_ipv6 = seen.speaks_ipv6;
+            Ok(())
+        })?;
+        if !speaks_ipv6 {
+            // There is nothing to switch: the kernel has no IPv6, or none for an MTU below 1280 (RFC 8200 §5).
+            let place = (ns.clone(), name.clone());
+            if off {
+                self.silent.insert(place)
+            } else {
+                self.silent.remove(&place)
+            };
+            return Ok(());
+        }
         let link = name.clone();
         self.in_space(ns, move || sysctl::no_ipv6(&link, off), || format!("IPv6 of link {name}"))
     }
@@ -285,20 +318,21 @@ fn outer_ends(rt: &mut Rtnetlink, space: &mut Space) -> Result<Vec<u32>, Refused
     if inner.is_empty() {
         return Ok(Vec::new());
     }
-    let number = number_of(rt, space)?;
     let mut ends = Vec::new();
     for end in inner {
         let Some(index) = end.peer else { continue };
-        // Indexes are counted in each namespace, so only both sides together tell that this is the other end.
-        let outer = match link::with_index(rt, index) {
-            Err(refused) if refused.errno == libc::ENODEV => continue,
-            outer => outer?,
-        };
-        if outer.ours && number.is_some() && (outer.peer, outer.peer_space) == (Some(end.index), number) {
-            ends.push(index);
+        match link::with_index(rt, index) {
+            Err(refused) if refused.errno == libc::ENODEV => {}
+            outer => ends.push((outer?, end.index)),
         }
     }
-    Ok(ends)
+    // Asked last, for a namespace gets its number when a link is shown whose other end is there.
+    let number = number_of(rt, space)?;
+    // Indexes are counted in each namespace, so only both sides together tell that this is the other end.
+    ends.retain(|(outer, inner)| {
+        outer.ours && number.is_some() && (outer.peer, outer.peer_space) == (Some(*inner), number)
+    });
+    Ok(ends.into_iter().map(|(outer, _)| outer.index).collect())
 }
 
 /// Host's ends of pairs whose sandbox was given up: the kernel takes them away when it gets to it. Until then they are

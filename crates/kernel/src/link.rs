@@ -1,9 +1,11 @@
 //! Links (rtnetlink(7), linux/if_link.h): making, changing and reading them.
 
+use crate::attr::{NESTED, Writer};
 use crate::fault::Refused;
 use crate::marks;
 use crate::rtnetlink::Rtnetlink;
 use crate::socket::{CREATE, EXCL};
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage as Request;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
@@ -12,6 +14,11 @@ use netlink_packet_route::link::{
 use plan::ids::{IfName, Mac};
 use plan::nft::Owner;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// linux/if_link.h
+const IFLA_INET_CONF: u16 = 1;
+/// `IPV4_DEVCONF_PROMOTE_SECONDARIES` (linux/ip.h)
+const PROMOTE_SECONDARIES: u16 = 20;
 
 /// A link as the kernel shows it.
 #[derive(Clone, Debug)]
@@ -28,7 +35,10 @@ pub(crate) struct Seen {
     pub peer: Option<u32>,
     /// The other end's namespace, if it is another one.
     pub peer_space: Option<i32>,
+    /// `net.ipv6.conf.IF.disable_ipv6`
     pub no_ipv6: bool,
+    /// The kernel keeps IPv6 settings for it.
+    pub speaks_ipv6: bool,
     /// By group or by alias.
     pub ours: bool,
     /// As the alias says.
@@ -67,7 +77,7 @@ pub(crate) fn add_bridge(rt: &mut Rtnetlink, name: &IfName, mac: Mac, mtu: u32, 
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
     ]);
     rt.request(&Request::NewLink(message), CREATE | EXCL)?;
-    let finished = change(rt, name, vec![LinkAttribute::Mtu(mtu), LinkAttribute::IfAlias(marks::alias(owner))]);
+    let finished = finish(rt, name, Some(mtu), owner);
     finished.inspect_err(|_| {
         // Nothing is left of a refused operation. Should this fail too, the next look shows the bridge.
         let _ = delete_named(rt, name);
@@ -99,12 +109,20 @@ pub(crate) fn add_pair(rt: &mut Rtnetlink, pair: &Pair<'_>) -> Result<(), Refuse
     rt.request(&Request::NewLink(host), CREATE | EXCL)
 }
 
-pub(crate) fn set_owner(rt: &mut Rtnetlink, name: &IfName, owner: &Owner) -> Result<(), Refused> {
-    change(rt, name, vec![LinkAttribute::IfAlias(marks::alias(owner))])
-}
-
-fn change(rt: &mut Rtnetlink, name: &IfName, mut attributes: Vec<LinkAttribute>) -> Result<(), Refused> {
-    attributes.push(LinkAttribute::IfName(name.as_str().into()));
+/// What cannot be said in the message that makes a link: its owner, and that an IPv4 address which is deleted does not
+/// take the others of its subnet along (`promote_secondaries`).
+pub(crate) fn finish(rt: &mut Rtnetlink, name: &IfName, mtu: Option<u32>, owner: &Owner) -> Result<(), Refused> {
+    let mut setting = Writer::default();
+    setting.nest(IFLA_INET_CONF, |conf| {
+        conf.bytes(PROMOTE_SECONDARIES, &1u32.to_ne_bytes());
+    });
+    let inet = AfSpecUnspec::Other(DefaultNla::new(libc::AF_INET as u16 | NESTED, setting.0));
+    let mut attributes = vec![
+        LinkAttribute::IfName(name.as_str().into()),
+        LinkAttribute::IfAlias(marks::alias(owner)),
+        LinkAttribute::AfSpecUnspec(vec![inet]),
+    ];
+    attributes.extend(mtu.map(LinkAttribute::Mtu));
     rt.request(&Request::SetLink(message(attributes)), 0)
 }
 
@@ -187,6 +205,7 @@ impl Seen {
             peer: None,
             peer_space: None,
             no_ipv6: false,
+            speaks_ipv6: false,
             ours: false,
             owner: None,
         };
@@ -207,7 +226,9 @@ impl Seen {
                     seen.ours |= alias.starts_with(marks::ALIAS);
                 }
                 LinkAttribute::LinkInfo(infos) => seen.kind = kind(infos).unwrap_or(seen.kind),
-                LinkAttribute::AfSpecUnspec(families) => seen.no_ipv6 = no_ipv6(families),
+                LinkAttribute::AfSpecUnspec(families) => {
+                    (seen.speaks_ipv6, seen.no_ipv6) = ipv6(families);
+                }
                 _ => {}
             }
         }
@@ -225,11 +246,16 @@ fn kind(infos: &[LinkInfo]) -> Option<Kind> {
     })
 }
 
-/// `net.ipv6.conf.IF.disable_ipv6` without going there: it comes along with the link.
-fn no_ipv6(families: &[AfSpecUnspec]) -> bool {
+/// Whether the link has IPv6 settings at all, and `disable_ipv6` of them: they come along with the link, so nobody has
+/// to go where it is.
+fn ipv6(families: &[AfSpecUnspec]) -> (bool, bool) {
     let inet6 = families.iter().find_map(|family| match family {
         AfSpecUnspec::Inet6(attributes) => Some(attributes),
         _ => None,
     });
-    inet6.into_iter().flatten().any(|a| matches!(a, AfSpecInet6::DevConf(conf) if conf.disable_ipv6 != 0))
+    let mut settings = inet6.into_iter().flatten();
+    match settings.find_map(|a| if let AfSpecInet6::DevConf(conf) = a { Some(conf) } else { None }) {
+        Some(conf) => (true, conf.disable_ipv6 != 0),
+        None => (false, false),
+    }
 }

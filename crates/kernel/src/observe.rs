@@ -33,11 +33,13 @@ impl Host {
         }
         let pairs = pairs(&outside, &inside);
         let tables = self.nft.tables()?;
-        let links = self.host_links(&outside, &pairs);
+        let mut links = self.host_links(&outside, &pairs);
+        self.silence(&Ns::Host, &outside.links, &mut links);
         let host = Space { links, routes: outside.routes, forwarding: outside.forwarding, tables };
         let mut state = NetState { spaces: BTreeMap::from([(Ns::Host, host)]) };
         for (id, (_, look)) in inside {
-            let links = inner_links(&id, &look, &pairs);
+            let mut links = inner_links(&id, &look, &pairs);
+            self.silence(&Ns::Of(id.clone()), &look.links, &mut links);
             let tables = self.spaces.nft(&id)?.map_or_else(|| Ok(BTreeMap::new()), |nft| nft.tables())?;
             let space = Space { links, routes: look.routes, forwarding: look.forwarding, tables };
             state.spaces.insert(Ns::Of(id), space);
@@ -54,6 +56,15 @@ impl Host {
         }
         let seen = look(&mut space.rt)?;
         Ok(Some((space.nsid, seen)))
+    }
+
+    /// Links that cannot speak IPv6 do not, as they were told.
+    fn silence(&self, ns: &Ns, seen: &[link::Seen], links: &mut BTreeMap<IfName, Link>) {
+        for link in seen.iter().filter(|link| !link.speaks_ipv6) {
+            if let Some(shown) = links.get_mut(&link.name) {
+                shown.no_ipv6 = self.silent.contains(&(ns.clone(), link.name.clone()));
+            }
+        }
     }
 
     fn host_links(&self, outside: &Look, pairs: &Pairs) -> BTreeMap<IfName, Link> {

@@ -2,9 +2,8 @@
 //!
 //! What moved is only a hint at where to look: the answer to every movement is to observe.
 
-use crate::attr::Attrs;
 use crate::fault::Refused;
-use crate::nft::{NEWGEN, SUBSYSTEM, generation};
+use crate::nft::{NEWGEN, SUBSYSTEM};
 use crate::rtnetlink;
 use crate::socket::{Message, Socket};
 use crate::{Fault, Host, address, link, marks};
@@ -46,7 +45,7 @@ pub enum Moved {
     },
     /// The ruleset changed.
     Firewall {
-        /// By this process.
+        /// By our sockets.
         by_us: bool,
     },
     /// More happened than the socket could hold, so anything may have moved.
@@ -161,8 +160,7 @@ impl Watch {
         if message.kind & 0xff00 == SUBSYSTEM {
             // Every transaction ends with one notice of the new generation; the others tell its details.
             (message.kind & 0xff == u16::from(NEWGEN)).then_some(())?;
-            let by = Attrs(message.body.get(4..)?).be32(generation::PID);
-            return Some(Moved::Firewall { by_us: by_us || by == Some(std::process::id()) });
+            return Some(Moved::Firewall { by_us });
         }
         match rtnetlink::parse(message.kind, &message.body) {
             Ok(Notice::NewLink(message)) => {

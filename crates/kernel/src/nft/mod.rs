@@ -17,5 +17,5 @@ mod socket;
 /// Keys, data and comments as bytes.
 mod value;
 
-pub(crate) use numbers::{NEWGEN, SUBSYSTEM, generation};
+pub(crate) use numbers::{NEWGEN, SUBSYSTEM};
 pub(crate) use socket::Nft;

@@ -29,9 +29,8 @@ pub(super) const FAMILY_BRIDGE: u8 = 7;
 pub(super) const LIST_ELEMENT: u16 = 1;
 
 /// `NFTA_GEN_*`
-pub(crate) mod generation {
-    pub(crate) const ID: u16 = 1;
-    pub(crate) const PID: u16 = 2;
+pub(super) mod generation {
+    pub(in crate::nft) const ID: u16 = 1;
 }
 
 /// `NFTA_TABLE_*`

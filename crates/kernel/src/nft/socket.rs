@@ -310,3 +310,37 @@ fn fits(name: &str, shape: &Shape, key: &Key, element: Option<&Element>) -> Resu
         Err(Errno::Kernel { errno: libc::EINVAL, text: format!("element {key:?} does not fit set {name}") })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plan::nft::{Owner, Type, Value, Why};
+
+    #[test]
+    fn kernels_that_cannot_destroy_elements_are_asked_first() {
+        lab::alone(|_| {
+            let mut nft = Nft::open().unwrap();
+            let name = TableName::inet();
+            let set = Set { key: vec![Type::Port], data: None, interval: false, elements: BTreeMap::new() };
+            let table = Table { sets: BTreeMap::from([("ports".into(), set)]), chains: BTreeMap::new() };
+            nft.replace(&name, &table).unwrap();
+            nft.destroys = false;
+            let change = |port: u16, text: Option<&str>| ElementChange {
+                set: "ports".into(),
+                key: vec![Value::Port(port)],
+                put: text.map(|text| Element { data: None, why: Why::new(text, Owner::Engine) }),
+                owner: Owner::Engine,
+            };
+            for changes in [
+                vec![change(1, Some("first")), change(2, Some("second"))],
+                vec![change(1, None), change(2, Some("another reason")), change(3, None)],
+            ] {
+                nft.change(&name, &changes).unwrap();
+            }
+            let tables = nft.tables().unwrap();
+            let elements: Vec<_> = tables[&name].sets["ports"].elements.iter().collect();
+            assert_eq!(elements.len(), 1);
+            assert_eq!((elements[0].0, elements[0].1.why.text.as_str()), (&vec![Value::Port(2)], "another reason"));
+        })
+    }
+}

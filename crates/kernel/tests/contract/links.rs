@@ -62,6 +62,21 @@ fn links_change_as_told() {
 }
 
 #[test]
+fn a_link_too_small_for_ipv6_can_be_told_to_be_without() {
+    lab::alone(|lab| {
+        let mut both = Both::new(lab);
+        both.ok(bridge("br0", 1200));
+        for off in [true, false, true] {
+            both.ok(Op::SetNoIpv6 { ns: Ns::Host, name: name("br0"), off });
+        }
+        for mtu in [1280, 1279, 1400] {
+            both.ok(Op::SetMtu { ns: Ns::Host, name: name("br0"), mtu });
+        }
+        both.ok(Op::SetNoIpv6 { ns: Ns::Host, name: name("br0"), off: false });
+    })
+}
+
+#[test]
 fn whatever_leans_on_a_thing_goes_with_it() {
     lab::alone(|lab| {
         let mut both = Both::new(lab);
@@ -72,6 +87,11 @@ fn whatever_leans_on_a_thing_goes_with_it() {
         both.ok(addr(inside('a'), "eth0", "10.1.7.2/24"));
         both.ok(Op::AddRoute { ns: inside('a'), route: route("0.0.0.0/0", Some("10.1.0.1"), "eth0") });
         both.ok(no_addr(inside('a'), "eth0", "10.1.7.2/24"));
+        // The first of a subnet's addresses does not take the second along.
+        both.ok(addr(inside('a'), "eth0", "10.1.0.3/24"));
+        both.ok(no_addr(inside('a'), "eth0", "10.1.0.2/24"));
+        both.ok(addr(Ns::Host, "br0", "10.1.0.254/24"));
+        both.ok(no_addr(Ns::Host, "br0", "10.1.0.1/24"));
         // A deleted bridge frees its ports; one end takes the other along.
         both.ok(Op::DelLink { ns: Ns::Host, name: name("br0") });
         both.ok(bridge("br0", 1400));

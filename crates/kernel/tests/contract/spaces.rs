@@ -70,6 +70,12 @@ fn dying_ends_are_neither_seen_nor_in_the_way() {
             both.ok(Op::DelSpace(id('a')));
             assert!(both.refused(up(Ns::Host, "veth0", true)).starts_with("no such link"));
         }
+        // Without a look in between, too.
+        for op in [Op::AddSpace(id('a')), veth("veth0", "br0", "eth0", 'a'), Op::DelSpace(id('a'))] {
+            both.fake.perform(&op).unwrap();
+            both.real.perform(&op).unwrap();
+        }
+        both.compare("a short life");
         // Held by somebody, it is shown again after a while, as an end without another.
         both.ok(Op::AddSpace(id('a')));
         both.ok(veth("veth0", "br0", "eth0", 'a'));
