@@ -2,9 +2,9 @@
 
 use crate::attr::{NESTED, Writer};
 use crate::fault::Refused;
-use crate::marks;
 use crate::rtnetlink::Rtnetlink;
 use crate::socket::{CREATE, EXCL};
+use crate::{marks, sysctl};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage as Request;
 use netlink_packet_route::link::{
@@ -64,6 +64,7 @@ pub(crate) struct Pair<'a> {
     pub mtu: u32,
 }
 
+/// Only in the namespace of the calling thread: its settings under `/proc` are made as well.
 pub(crate) fn add_bridge(rt: &mut Rtnetlink, name: &IfName, mac: Mac, mtu: u32, owner: &Owner) -> Result<(), Refused> {
     // A bridge follows the smallest MTU of its ports until somebody sets its own (br_mtu_auto_adjust), and setting what
     // it has already does not count as setting. So it is born with another, and gets its own in the second message.
@@ -77,7 +78,8 @@ pub(crate) fn add_bridge(rt: &mut Rtnetlink, name: &IfName, mac: Mac, mtu: u32, 
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), info]),
     ]);
     rt.request(&Request::NewLink(message), CREATE | EXCL)?;
-    let finished = finish(rt, name, Some(mtu), owner);
+    let finished =
+        finish(rt, name, Some(mtu), owner).and_then(|()| sysctl::no_duplicate_detection(name).map_err(Refused::from));
     finished.inspect_err(|_| {
         // Nothing is left of a refused operation. Should this fail too, the next look shows the bridge.
         let _ = delete_named(rt, name);

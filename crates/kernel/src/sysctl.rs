@@ -60,8 +60,22 @@ pub(crate) fn forwards(rt: &mut Rtnetlink, family: IpFamily) -> Result<bool, Ref
     }
 }
 
+/// Let a bridge of ours use its link-local address at once. Its address is made of its own Ethernet address, which
+/// nobody else has; and until it has one, the kernel asks for no neighbour on behalf of packets that it forwards
+/// (ndisc_solicit), so for a second or two after the first container came, IPv6 would reach nobody.
+pub(crate) fn no_duplicate_detection(link: &IfName) -> io::Result<()> {
+    match fs::write(setting(link, "accept_dad"), "0") {
+        // Without IPv6 there is nothing to wait for.
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// Switch a link's IPv6 off or on.
 pub(crate) fn no_ipv6(link: &IfName, off: bool) -> io::Result<()> {
-    let path: PathBuf = ["/proc/sys/net/ipv6/conf", link.as_str(), "disable_ipv6"].iter().collect();
-    fs::write(path, if off { "1" } else { "0" })
+    fs::write(setting(link, "disable_ipv6"), if off { "1" } else { "0" })
+}
+
+fn setting(link: &IfName, name: &str) -> PathBuf {
+    ["/proc/sys/net/ipv6/conf", link.as_str(), name].iter().collect()
 }

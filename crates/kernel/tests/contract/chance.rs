@@ -103,7 +103,7 @@ fn world(dice: &mut Dice) -> World {
 }
 
 #[track_caller]
-fn converge(host: &mut Host, want: &NetState, what: &str) {
+pub(crate) fn converge(host: &mut Host, want: &NetState, what: &str) {
     let have = host.observe().unwrap();
     let plan = diff(&have, want);
     let applied = apply(host, have, &plan);

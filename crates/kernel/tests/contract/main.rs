@@ -8,6 +8,8 @@ mod eyes;
 mod firewall;
 /// Sequences of operations on links, addresses, routes and settings.
 mod links;
+/// Packets against rules.
+mod packets;
 /// Pinned namespaces: crashes, copies of mounts, and the ends that linger.
 mod spaces;
 
