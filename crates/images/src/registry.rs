@@ -67,7 +67,7 @@ impl Registry {
             let response = match ping {
                 Ok(response) => response,
                 Err(error) => {
-                    failures.push((error.is_connect() || error.is_request(), reasons(&error)));
+                    failures.push(reasons(&error));
                     continue;
                 }
             };
@@ -86,7 +86,7 @@ impl Registry {
             }
             return Ok(registry);
         }
-        let (_, why) = failures.pop().unwrap_or_default();
+        let why = failures.pop().unwrap_or_default();
         if !lax && why.to_lowercase().contains("corrupt message") {
             return Err(Refusal::NeedsTls { registry: name, why: "it answered without TLS".to_owned() }.into());
         }

@@ -358,14 +358,13 @@ fn short_path(header: &[u8; BLOCK]) -> Vec<u8> {
 
 /// The checksum field counts as spaces. Some old writers summed signed bytes.
 fn check_sum(header: &[u8; BLOCK], name: &[u8]) -> Result<()> {
-    let said = number_field(&header[148..156], name, "checksum")?;
     let bytes = || header.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { b' ' } else { *b });
     let unsigned: i64 = bytes().map(i64::from).sum();
     let signed: i64 = bytes().map(|b| i64::from(b as i8)).sum();
-    if said == unsigned || said == signed {
-        return Ok(());
+    match number_field(&header[148..156], name, "checksum") {
+        Ok(said) if said == unsigned || said == signed => Ok(()),
+        _ => Err(bad_archive("a header has a wrong checksum: the data is damaged or not a tar archive")),
     }
-    Err(bad_archive("a header has a wrong checksum: the data is damaged or not a tar archive"))
 }
 
 /// Octal text, or GNU's base 256 where the first bit is set.
