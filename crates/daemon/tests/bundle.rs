@@ -282,19 +282,38 @@ fn privileged() {
     }
 }
 
+/// Builds a static program.
+fn fixture(source: &str, program: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(source);
+    let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o"])
+        .args([program, &source])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn an_init_comes_first() {
+    let mut bench = Bench::new("exit 0");
+    bench.spec().init = true;
+    let init = bench.dir.path().join("berth-init");
+    fixture("arguments.rs", &init);
+    bench.host.init = Some(init);
+    assert_eq!(bench.run(), "1: /sbin/docker-init -- sh -c exit 0\n");
+
+    // In somebody else's pid namespace there is a first process already.
+    let mut bench = Bench::new("echo no init");
+    bench.spec().init = true;
+    bench.spec().pid = PidMode::Host;
+    bench.host.init = None;
+    assert_eq!(bench.run(), "no init\n");
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_filter_is_in_force() {
-    let probe = |bench: &Bench| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/syscalls.rs");
-        let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-            .args(["--edition", "2024", "-C", "target-feature=+crt-static", "-o"])
-            .arg(bench.root().join("bin/probe"))
-            .arg(source)
-            .status()
-            .unwrap();
-        assert!(status.success());
-    };
+    let probe = |bench: &Bench| fixture("syscalls.rs", &bench.root().join("bin/probe"));
     let bench = Bench::new("probe; unshare -U true; echo unshare $?");
     probe(&bench);
     assert_eq!(

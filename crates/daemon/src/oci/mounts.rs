@@ -219,7 +219,8 @@ fn tmpfs_options(text: &str) -> Result<Vec<String>> {
 fn init(input: &Inputs) -> Result<Mount> {
     let Some(source) = &input.host.init else {
         return Err(Error::Fault(
-            "--init: the file berth-init is missing beside the berth executable; install it there, or go without --init"
+            "--init: there is no statically linked berth-init beside the berth executable; install it there, or go \
+             without --init"
                 .into(),
         ));
     };

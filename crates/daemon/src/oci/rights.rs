@@ -6,6 +6,7 @@ use super::cgroup::Tree;
 use crate::error::{Doing, Error, Result};
 use rustix::process::{Resource, getrlimit};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The engine's rights and the host's abilities, found out once.
@@ -35,7 +36,7 @@ pub struct HostRights {
     pub unprivileged_port_start: bool,
     /// Directories of sysfs that tell of the processors' heat, to be masked: they are one a processor.
     pub thermal: Vec<String>,
-    /// The small init beside the engine's executable, if it is there.
+    /// The small init beside the engine's executable, if it is there and can run in any container.
     pub init: Option<PathBuf>,
 }
 
@@ -144,7 +145,25 @@ fn thermal() -> Vec<String> {
 
 fn init() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok()?.with_file_name("berth-init");
-    beside.is_file().then_some(beside)
+    let mut head = Vec::new();
+    std::fs::File::open(&beside).ok()?.take(4096).read_to_end(&mut head).ok()?;
+    needs_no_libraries(&head).then_some(beside)
+}
+
+/// Whether a program (the first bytes of its ELF file, elf(5)) runs where there are no libraries: it names no interpreter.
+fn needs_no_libraries(head: &[u8]) -> bool {
+    const INTERPRETER: u32 = 3;
+    let half = |at: usize| head.get(at..at + 2).map(|b| usize::from(u16::from_ne_bytes([b[0], b[1]])));
+    let word = |at: usize| head.get(at..at + 4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+    // The class is 64 bits; the table of segments begins at the number at 32, of which the low half is enough.
+    if !head.starts_with(b"\x7fELF\x02") {
+        return false;
+    }
+    let low = if cfg!(target_endian = "little") { 32 } else { 36 };
+    let (Some(table), Some(size), Some(count)) = (word(low), half(54), half(56)) else { return false };
+    let kind = |number: usize| word(table as usize + number * size);
+    // A table that does not lie in the head is no linker's work.
+    (0..count).all(|number| kind(number).is_some_and(|kind| kind != INTERPRETER))
 }
 
 fn limits(tree: &Tree) -> Limits {
@@ -224,6 +243,16 @@ mod tests {
         assert_eq!(kernel("5.4"), (5, 4));
         assert_eq!(kernel("7"), (7, 0));
         assert_eq!(kernel(""), (0, 0));
+    }
+
+    #[test]
+    fn static_programs() {
+        let busybox = std::fs::read("/bin/busybox").expect("busybox-static is needed");
+        assert!(needs_no_libraries(&busybox[..4096]));
+        let dynamic = std::fs::read("/proc/self/exe").unwrap();
+        assert!(!needs_no_libraries(&dynamic[..4096]));
+        assert!(!needs_no_libraries(b"#!/bin/sh\n"));
+        assert!(!needs_no_libraries(&busybox[..40]));
     }
 
     #[test]
