@@ -15,19 +15,16 @@ use crate::error::{Doing, Error, Refusal, Result};
 use crate::reference::Reference;
 
 /// What a registry may be shown. All empty means anonymous.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "lowercase")]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user's name.
     pub username: String,
     /// The user's password or access token.
     pub password: String,
     /// An OAuth2 refresh token, in place of name and password.
-    pub identitytoken: String,
+    pub identity_token: String,
     /// A bearer token to be sent as it is.
-    pub registrytoken: String,
-    /// `base64(name:password)`, as `config.json` writes it.
-    auth: String,
+    pub registry_token: String,
 }
 
 impl fmt::Debug for Credentials {
@@ -36,10 +33,22 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Docker's form of credentials, in its file and in the API's header.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    username: String,
+    password: String,
+    identitytoken: String,
+    registrytoken: String,
+    /// `base64(name:password)`
+    auth: String,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DockerConfig {
-    auths: HashMap<String, Credentials>,
+    auths: HashMap<String, Entry>,
     #[serde(rename = "credsStore")]
     creds_store: Option<String>,
     #[serde(rename = "credHelpers")]
@@ -76,7 +85,7 @@ impl Credentials {
             padded.push('=');
         }
         let json = URL_SAFE.decode(&padded).or_else(|_| STANDARD.decode(&padded)).map_err(|_| bad())?;
-        serde_json::from_slice::<Credentials>(&json).map_err(|_| bad())?.opened(bad)
+        serde_json::from_slice::<Entry>(&json).map_err(|_| bad())?.credentials(bad)
     }
 
     /// Finds the credentials for a reference's registry in Docker's configuration file; anonymous if there are none.
@@ -98,30 +107,38 @@ impl Credentials {
             let rest = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
             rest.split('/').next().unwrap_or_default().to_owned()
         };
-        let found = config.auths.get(key).or_else(|| {
-            config.auths.iter().find(|(known, _)| host(known) == host(key)).map(|(_, credentials)| credentials)
-        });
+        let found = config
+            .auths
+            .get(key)
+            .or_else(|| config.auths.iter().find(|(known, _)| host(known) == host(key)).map(|(_, entry)| entry));
         let damaged = || Refusal::Unauthorized(format!("the entry of {key} in {} is not readable", path.display()));
-        Ok(found.cloned().unwrap_or_default().opened(damaged)?)
+        Ok(found.cloned().unwrap_or_default().credentials(damaged)?)
     }
 
     /// Whether there is nothing to show.
     pub fn is_anonymous(&self) -> bool {
-        self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
+        self.username.is_empty() && self.identity_token.is_empty() && self.registry_token.is_empty()
     }
+}
 
-    /// Takes name and password out of `auth`.
-    fn opened(mut self, bad: impl Fn() -> Refusal) -> Result<Credentials, Refusal> {
-        if self.username.is_empty() && !self.auth.is_empty() {
+impl Entry {
+    /// Takes name and password out of `auth`, where they are not given plainly.
+    fn credentials(self, bad: impl Fn() -> Refusal) -> Result<Credentials, Refusal> {
+        let mut found = Credentials {
+            username: self.username,
+            password: self.password,
+            identity_token: self.identitytoken,
+            registry_token: self.registrytoken,
+        };
+        if found.username.is_empty() && !self.auth.is_empty() {
             let plain = STANDARD.decode(self.auth.trim()).map_err(|_| bad())?;
             let plain = String::from_utf8(plain).map_err(|_| bad())?;
             let (username, password) = plain.split_once(':').ok_or_else(&bad)?;
+            found.username = username.to_owned();
             // Some versions of Docker padded the password with zero bytes.
-            self.username = username.to_owned();
-            self.password = password.trim_end_matches('\0').to_owned();
+            found.password = password.trim_end_matches('\0').to_owned();
         }
-        self.auth.clear();
-        Ok(self)
+        Ok(found)
     }
 }
 
@@ -157,7 +174,7 @@ fn ask_helper(helper: &str, key: &str) -> Result<Credentials> {
     let answer: HelperAnswer = serde_json::from_slice(&output.stdout)
         .map_err(|_| Refusal::Unauthorized(format!("{program}'s answer for {key} is not readable")))?;
     if answer.username == "<token>" {
-        return Ok(Credentials { identitytoken: answer.secret, ..Credentials::default() });
+        return Ok(Credentials { identity_token: answer.secret, ..Credentials::default() });
     }
     Ok(Credentials::basic(&answer.username, &answer.secret))
 }
@@ -182,7 +199,7 @@ mod tests {
         assert_eq!(in_config(&text, "busybox").unwrap(), Credentials::basic("hub", "secret"));
         assert_eq!(in_config(&text, "localhost:5000/x").unwrap(), Credentials::basic("user", "pa:ss"));
         assert_eq!(in_config(&text, "old.example/x").unwrap(), Credentials::basic("u", "p"));
-        assert_eq!(in_config(&text, "token.example/x").unwrap().identitytoken, "t");
+        assert_eq!(in_config(&text, "token.example/x").unwrap().identity_token, "t");
         assert!(in_config(&text, "other.example/x").unwrap().is_anonymous());
         assert!(in_config("{", "x").is_err());
         assert!(in_config(r#"{"auths":{"a.b":{"auth":"!"}}}"#, "a.b/x").is_err());

@@ -263,7 +263,8 @@ impl Index {
         let fitting = || self.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(|p| p.fits(wanted)));
         let silent = || self.manifests.iter().find(|entry| entry.platform.is_none());
         exact.or_else(fitting).or_else(silent).ok_or_else(|| {
-            let offers: Vec<String> = self.manifests.iter().flat_map(|m| &m.platform).map(Platform::to_string).collect();
+            let offers: Vec<String> =
+                self.manifests.iter().flat_map(|m| &m.platform).map(Platform::to_string).collect();
             crate::error::Refusal::NoPlatform { platform: wanted.to_string(), offers: offers.join(", ") }
         })
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use flate2::write::GzEncoder;
 use tempfile::NamedTempFile;
 
+use crate::adding::{Adding, Origin, spool_from};
 use crate::changes::apply_changes;
 use crate::compression::{Compression, decompressed};
 use crate::config::{History, ImageConfig, Platform, RootFs, RunConfig, media};
@@ -14,7 +15,7 @@ use crate::error::{Doing, Refusal, Result};
 use crate::load::{check_config, manifest_for};
 use crate::pack;
 use crate::reference::Reference;
-use crate::store::{Adding, Image, LayerRecord, Origin, Record, Store, spool_from};
+use crate::store::{Image, LayerRecord, Record, Store};
 use crate::time::now_text;
 
 /// How an imported image is to be.
@@ -61,8 +62,7 @@ impl Store {
         let adding = self.adding();
         let layer = self.import_layer(&adding, reader)?;
         let created = now_text();
-        let step =
-            History { created: Some(created.clone()), comment: some(&spec.message), ..History::default() };
+        let step = History { created: Some(created.clone()), comment: some(&spec.message), ..History::default() };
         let config = ImageConfig {
             architecture: platform.architecture,
             os: platform.os,
@@ -130,7 +130,8 @@ impl Store {
                 let mut spool = Gzipped::new(self)?;
                 let (_, plain) = decompressed(reader)?;
                 let mut plain = plain.take(bound + 1);
-                spool.fill(|out| std::io::copy(&mut plain, out).map(drop).doing(|| "reading the archive".to_owned()))?;
+                spool
+                    .fill(|out| std::io::copy(&mut plain, out).map(drop).doing(|| "reading the archive".to_owned()))?;
                 if plain.limit() == 0 {
                     let limit = format!("{bound} bytes");
                     return Err(Refusal::OverLimit { what: "the archive".to_owned(), limit }.into());
@@ -154,7 +155,8 @@ impl Store {
         parent: Option<&Image>,
         name: Option<&Reference>,
     ) -> Result<Image> {
-        let raw = serde_json::to_vec(config).map_err(std::io::Error::from).doing(|| "writing a configuration".to_owned())?;
+        let raw =
+            serde_json::to_vec(config).map_err(std::io::Error::from).doing(|| "writing a configuration".to_owned())?;
         let manifest = adding.put_bytes(&manifest_for(&raw, &layers)?)?;
         let manifest_type = media::OCI_MANIFEST.to_owned();
         let record = Record { manifest, manifest_type, layers, parent: parent.map(|image| image.id), tagged: 0 };

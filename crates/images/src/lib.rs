@@ -1,35 +1,53 @@
-//! The image store: pull, push, load, save, import, commit, layers. Knows no container and no network of containers.
+//! The image store: pull, push, load, save, import, commit, layers. It knows no container and no network but registries.
 //!
-//! Start at [`Store`]. Its parts, in reading order:
+//! Start at [`Store`]: everything that changes an image is a method of it. What a layer archive may do to this machine is
+//! decided in `unpack` and `rooted`, how the store survives a crash in `store`.
+//!
+//! Invariant: a name from an archive or a registry never becomes a path of the host. Members are kept under names of our own,
+//! layers are unpacked below a directory that the kernel does not let them leave, blobs are called by their digest.
+//!
+//! Invariant: nothing from a stranger is held in memory or on disk without a bound ([`Limits`]).
 #![forbid(unsafe_code)]
 
+// What can go wrong, and how much an archive may ask for.
 mod error;
 mod limits;
 
+// Names: content addresses and references.
 mod digest;
 mod reference;
 
+// Configurations and manifests, as the OCI image specification and Docker write them.
 mod config;
 
+// The store on disk; an image on its way into it.
+mod adding;
 mod durable;
 mod store;
 
+// Layers in: decompressed, read entry by entry, unpacked where they cannot leave.
 mod compression;
 mod rooted;
 mod tarstream;
 mod unpack;
 
+// Layers out: trees as archives, and what a container changed.
+mod diff;
+mod pack;
+
+// Archives of images.
 mod load;
 mod save;
 
+// Images made here.
 mod changes;
 mod import;
-mod pack;
 mod time;
 
-mod diff;
+// Images and names taken away.
 mod remove;
 
+// Registries.
 mod auth;
 mod progress;
 mod pull;
@@ -49,6 +67,6 @@ pub use pack::export_tree;
 pub use progress::Progress;
 pub use push::Pushed;
 pub use reference::Reference;
-pub use registry::Access;
+pub use registry::{Access, log_in};
 pub use remove::{InUse, PruneFilters, Removed};
 pub use store::{HistoryLine, Image, Store};

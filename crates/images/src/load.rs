@@ -9,12 +9,13 @@ use std::io::{BufReader, Read};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
+use crate::adding::{Adding, Origin, spool_from};
 use crate::compression::{Compression, decompressed};
 use crate::config::{Descriptor, ImageConfig, Index, Manifest, Platform, media};
 use crate::digest::{Digest, ImageId};
 use crate::error::{Doing, Refusal, Result, bad_archive, bad_entry};
 use crate::reference::Reference;
-use crate::store::{Adding, LayerRecord, Origin, Record, Store, parse_json, spool_from};
+use crate::store::{LayerRecord, Record, Store, parse_json};
 use crate::tarstream::{Kind, TarStream};
 
 /// An image that `load` brought.
@@ -55,7 +56,9 @@ impl Store {
         if members.has("index.json") {
             return self.load_layout(&members);
         }
-        Err(bad_archive("the archive has neither manifest.json (docker save) nor index.json (OCI layout); for a root file system use import"))
+        Err(bad_archive(
+            "the archive has neither manifest.json (docker save) nor index.json (OCI layout); for a root file system use import",
+        ))
     }
 
     fn load_saved(&self, members: &Members) -> Result<Vec<Loaded>> {
@@ -71,13 +74,16 @@ impl Store {
                 .map(|tag| Reference::parse(tag).map(Reference::or_latest))
                 .collect::<Result<_, _>>()?;
             // A combined archive has the original manifest too. It is kept, so that the image keeps its digest.
-            let manifest = manifests.get(&Digest::of(&config)).filter(|(_, manifest)| manifest.layers.len() == image.layers.len());
+            let manifest =
+                manifests.get(&Digest::of(&config)).filter(|(_, manifest)| manifest.layers.len() == image.layers.len());
             let sources = match manifest {
                 Some((raw, manifest)) => {
                     let layers = manifest.layers.iter().map(|layer| (blob_name(layer.digest), Some(layer.clone())));
                     Source { manifest: Some(raw.clone()), layers: layers.collect() }
                 }
-                None => Source { manifest: None, layers: image.layers.into_iter().map(|layer| (layer, None)).collect() },
+                None => {
+                    Source { manifest: None, layers: image.layers.into_iter().map(|layer| (layer, None)).collect() }
+                }
             };
             loaded.push(self.load_image(members, &config, sources, names)?);
         }
@@ -254,10 +260,16 @@ struct Member {
 impl Member {
     fn check(&self, name: &str, said: &Descriptor) -> Result<()> {
         if self.size != said.size {
-            return Err(bad_entry(name.as_bytes(), format!("it has {} bytes, its descriptor says {}", self.size, said.size)));
+            return Err(bad_entry(
+                name.as_bytes(),
+                format!("it has {} bytes, its descriptor says {}", self.size, said.size),
+            ));
         }
         if self.digest != said.digest {
-            return Err(bad_entry(name.as_bytes(), format!("its digest is {}, its descriptor says {}", self.digest, said.digest)));
+            return Err(bad_entry(
+                name.as_bytes(),
+                format!("its digest is {}, its descriptor says {}", self.digest, said.digest),
+            ));
         }
         Ok(())
     }
@@ -288,11 +300,18 @@ impl Members {
                     let (file, digest, size) = spool_from(store, &mut stream, limits.blob_bytes, &name)?;
                     let mut start = Vec::new();
                     let opened = fs::File::open(file.path()).doing(|| format!("opening the spooled {name}"))?;
-                    BufReader::new(opened).take(8).read_to_end(&mut start).doing(|| format!("reading the spooled {name}"))?;
+                    BufReader::new(opened)
+                        .take(8)
+                        .read_to_end(&mut start)
+                        .doing(|| format!("reading the spooled {name}"))?;
                     members.files.insert(name, Member { file, digest, size, start });
                 }
                 Kind::Symlink | Kind::Hardlink => {
-                    let parent = if entry.kind == Kind::Symlink { name.rsplit_once('/').map_or("", |(parent, _)| parent) } else { "" };
+                    let parent = if entry.kind == Kind::Symlink {
+                        name.rsplit_once('/').map_or("", |(parent, _)| parent)
+                    } else {
+                        ""
+                    };
                     let target = member_name(&entry.link, parent)?;
                     members.links.insert(name, target);
                 }

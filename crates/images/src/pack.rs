@@ -58,9 +58,11 @@ fn write(root: BorrowedFd<'_>, out: impl Write, layer: bool, exclude: &[&str]) -
                 packer.mark(&rooted::join(&path, &[b".wh.", &name[..]].concat()))?;
                 continue;
             }
-            if layer && rooted::is(&stat, FileType::Directory) && attribute(&dir, &name, REDIRECT.as_bytes())?.is_some() {
+            if layer && rooted::is(&stat, FileType::Directory) && attribute(&dir, &name, REDIRECT.as_bytes())?.is_some()
+            {
                 let place = String::from_utf8_lossy(&child).into_owned();
-                let source = std::io::Error::other("it was renamed by overlayfs' redirect_dir; mount with redirect_dir=off");
+                let source =
+                    std::io::Error::other("it was renamed by overlayfs' redirect_dir; mount with redirect_dir=off");
                 return Err(Error::Io { doing: format!("packing /{place}"), source });
             }
             packer.entry(&dir, &name, &child, &stat)?;
@@ -112,7 +114,8 @@ impl<W: Write> Packer<W> {
             self.links.insert(key, path.to_vec());
         }
         for key in attribute_names(dir, name).doing(reading)? {
-            let kept = key == b"security.capability" || (key.starts_with(b"user.") && !key.starts_with(b"user.overlay."));
+            let kept =
+                key == b"security.capability" || (key.starts_with(b"user.") && !key.starts_with(b"user.overlay."));
             if kept && let Some(value) = attribute(dir, name, &key)? {
                 let key = String::from_utf8_lossy(&key).into_owned();
                 pax.push((format!("SCHILY.xattr.{key}"), value));

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::adding::{Adding, Origin};
 use crate::config::{Descriptor, ImageConfig, Index, Manifest, Platform, media};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -14,7 +15,7 @@ use crate::load::check_config;
 use crate::progress::{Progress, Teller};
 use crate::reference::Reference;
 use crate::registry::{Access, Registry, Want};
-use crate::store::{Adding, Image, LayerRecord, Origin, Record, Store, parse_json};
+use crate::store::{Image, LayerRecord, Record, Store, parse_json};
 
 /// Layers fetched at the same time, as in Docker.
 const PARALLEL: usize = 3;
@@ -43,26 +44,20 @@ impl Store {
         };
         tell.say(Some(&which), format!("Pulling from {}", reference.path()));
         let found = self.find_manifest(&registry, &reference, &which, platform).await?;
-        let adding = Arc::new(self.adding());
-        let config = &found.manifest.config;
-        let raw_config = self.small_blob(&registry, config).await?;
-        let parsed: ImageConfig = parse_json(&raw_config, "the image's configuration")?;
-        check_config(&parsed, found.manifest.layers.len(), self.limits().layers)?;
-        let layers = self.fetch_layers(&registry, &adding, &found.manifest, &parsed.rootfs.diff_ids, &tell).await?;
-        tell.say(None, format!("Digest: {}", found.top));
-        let record = Record {
-            manifest: adding.put_bytes(&found.raw)?,
-            manifest_type: found.media_type,
-            layers,
-            parent: None,
-            tagged: 0,
-        };
         let before = self.state().names.find(&reference);
-        let mut names = vec![reference.with_digest(found.top)];
-        if let (Some(tag), None) = (reference.tag(), reference.digest()) {
-            names.push(reference.with_tag(tag));
-        }
-        let image = blocking(move || adding.commit(&raw_config, record, &names)).await?;
+        let adding = Arc::new(self.adding());
+        let image = match self.fetch(&registry, &reference, found, &adding, &tell).await {
+            Ok(image) => image,
+            Err(error) => {
+                // What it has put into the store goes now, and not on the runtime's thread.
+                blocking(move || {
+                    drop(adding);
+                    Ok(())
+                })
+                .await?;
+                return Err(error);
+            }
+        };
         let name = reference.familiar();
         tell.say(
             None,
@@ -72,6 +67,37 @@ impl Store {
             },
         );
         Ok(image)
+    }
+
+    /// Brings the found image into the store.
+    async fn fetch(
+        &self,
+        registry: &Registry,
+        reference: &Reference,
+        found: Found,
+        adding: &Arc<Adding>,
+        tell: &Teller,
+    ) -> Result<Image> {
+        let config = &found.manifest.config;
+        let raw_config = self.small_blob(registry, config).await?;
+        let parsed: ImageConfig = parse_json(&raw_config, "the image's configuration")?;
+        check_config(&parsed, found.manifest.layers.len(), self.limits().layers)?;
+        let diff_ids = &parsed.rootfs.diff_ids;
+        let layers = self.fetch_layers(registry, adding, &found.manifest, diff_ids, tell).await?;
+        tell.say(None, format!("Digest: {}", found.top));
+        let record = Record {
+            manifest: adding.put_bytes(&found.raw)?,
+            manifest_type: found.media_type,
+            layers,
+            parent: None,
+            tagged: 0,
+        };
+        let mut names = vec![reference.with_digest(found.top)];
+        if let (Some(tag), None) = (reference.tag(), reference.digest()) {
+            names.push(reference.with_tag(tag));
+        }
+        let adding = Arc::clone(adding);
+        blocking(move || adding.commit(&raw_config, record, &names)).await
     }
 
     /// The manifest for the platform, through an index if the name leads to one.
@@ -99,7 +125,8 @@ impl Store {
             let entry = index.choose(platform)?.clone();
             let (inner, said) = registry.manifest(&entry.digest.to_string(), bound).await?;
             if inner.len() as u64 != entry.size {
-                let why = format!("the manifest {} has {} bytes, the index says {}", entry.digest, inner.len(), entry.size);
+                let why =
+                    format!("the manifest {} has {} bytes, the index says {}", entry.digest, inner.len(), entry.size);
                 return Err(registry.broken(why));
             }
             media_type = kind_of(&inner, &said)?;
@@ -134,19 +161,22 @@ impl Store {
         diff_ids: &[Digest],
         tell: &Teller,
     ) -> Result<Vec<LayerRecord>> {
-        let mut wanted: Vec<(&Descriptor, Digest)> = Vec::new();
+        let mut wanted: Vec<(Descriptor, Digest)> = Vec::new();
         for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
             // Images repeat their empty layers.
             if !wanted.iter().any(|(known, id)| known.digest == descriptor.digest && id == diff_id) {
-                wanted.push((descriptor, *diff_id));
+                wanted.push((descriptor.clone(), *diff_id));
                 tell.say(Some(&descriptor.digest.short()), "Pulling fs layer");
             }
         }
-        let fetched: Vec<LayerRecord> = stream::iter(wanted)
-            .map(|(descriptor, diff_id)| self.fetch_layer(registry, adding, descriptor, diff_id, tell))
-            .buffer_unordered(PARALLEL)
-            .try_collect()
-            .await?;
+        let fetched: Vec<LayerRecord> =
+            stream::iter(wanted)
+                .map(|(descriptor, diff_id)| async move {
+                    self.fetch_layer(registry, adding, &descriptor, diff_id, tell).await
+                })
+                .buffer_unordered(PARALLEL)
+                .try_collect()
+                .await?;
         let find = |(descriptor, diff_id): (&Descriptor, &Digest)| {
             fetched.iter().find(|layer| layer.blob == descriptor.digest && layer.diff_id == *diff_id).cloned()
         };
@@ -173,7 +203,8 @@ impl Store {
         if adding.has_blob(blob) {
             let known = self.blob_path(&blob).metadata().map(|data| data.len()).unwrap_or_default();
             if known != descriptor.size {
-                return Err(registry.broken(format!("the blob {blob} has {known} bytes, its descriptor says {}", descriptor.size)));
+                return Err(registry
+                    .broken(format!("the blob {blob} has {known} bytes, its descriptor says {}", descriptor.size)));
             }
             if let Some(size) = adding.has_layer(diff_id) {
                 tell.say(Some(&id), "Already exists");
@@ -190,7 +221,13 @@ impl Store {
     }
 
     /// Downloads a blob, trying again from the start when the connection breaks.
-    async fn download(&self, registry: &Registry, adding: &Adding, descriptor: &Descriptor, tell: &Teller) -> Result<()> {
+    async fn download(
+        &self,
+        registry: &Registry,
+        adding: &Adding,
+        descriptor: &Descriptor,
+        tell: &Teller,
+    ) -> Result<()> {
         if descriptor.size > self.limits().blob_bytes {
             let limit = format!("{} bytes", self.limits().blob_bytes);
             return Err(Refusal::OverLimit { what: format!("the blob {}", descriptor.digest), limit }.into());
@@ -231,7 +268,8 @@ impl Store {
         while let Some(chunk) = response.chunk().await.map_err(|error| registry.network(&error))? {
             count += chunk.len() as u64;
             if count > descriptor.size {
-                let why = format!("the blob {} is longer than its descriptor's {} bytes", descriptor.digest, descriptor.size);
+                let why =
+                    format!("the blob {} is longer than its descriptor's {} bytes", descriptor.digest, descriptor.size);
                 return Err(registry.broken(why));
             }
             hasher.update(&chunk);
@@ -240,7 +278,8 @@ impl Store {
         }
         file.flush().await.doing(writing)?;
         if count != descriptor.size {
-            let why = format!("the blob {} has {count} bytes, its descriptor says {}", descriptor.digest, descriptor.size);
+            let why =
+                format!("the blob {} has {count} bytes, its descriptor says {}", descriptor.digest, descriptor.size);
             return Err(registry.broken(why));
         }
         let found = hasher.finish();

@@ -44,7 +44,10 @@ impl Store {
             let state = self.state();
             let id = state.names.find(&reference);
             id.and_then(|id| state.images.get(&id).cloned()).ok_or_else(|| {
-                Refusal::NoSuchImage(format!("An image does not exist locally with the tag: {}", reference.familiar_name()))
+                Refusal::NoSuchImage(format!(
+                    "An image does not exist locally with the tag: {}",
+                    reference.familiar_name()
+                ))
             })?
         };
         let tell = Teller::new(progress);

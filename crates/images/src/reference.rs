@@ -30,9 +30,7 @@ impl Reference {
     /// [`Refusal::BadReference`] with Docker's text.
     pub fn parse(text: &str) -> Result<Reference, Refusal> {
         if Digest::from_hex(text).is_some() {
-            return Err(bad(format!(
-                "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
-            )));
+            return Err(bad(format!("invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")));
         }
         let (domain, remainder) = split_domain(text);
         let end = remainder.find([':', '@']).unwrap_or(remainder.len());

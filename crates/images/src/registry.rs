@@ -32,6 +32,7 @@ pub struct Access {
 pub(crate) enum Want {
     Pull,
     Push,
+    LogIn,
 }
 
 pub(crate) struct Registry {
@@ -101,7 +102,8 @@ impl Registry {
         let response = self.good(response).await?;
         let said = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
-        let promised = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let promised =
+            response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let raw = self.read(response, bound).await?;
         let found = Digest::of(&raw).to_string();
         let wanted = [Some(which.to_owned()).filter(|which| which.starts_with("sha256:")), promised];
@@ -158,7 +160,8 @@ impl Registry {
 
     pub async fn put_manifest(&self, which: &str, raw: &[u8], media_type: &str) -> Result<()> {
         let url = endpoint(&self.base, &format!("/v2/{}/manifests/{which}", self.repository));
-        let request = || self.http.request(Method::PUT, url.clone()).header("content-type", media_type).body(raw.to_vec());
+        let request =
+            || self.http.request(Method::PUT, url.clone()).header("content-type", media_type).body(raw.to_vec());
         let response = self.send(&request).await?;
         self.good(response).await.map(drop)
     }
@@ -168,7 +171,9 @@ impl Registry {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.network(&error))? {
             if (bytes.len() + chunk.len()) as u64 > bound {
-                return Err(self.broken(format!("the answer of {} is longer than {bound} bytes", response.url().path())));
+                return Err(
+                    self.broken(format!("the answer of {} is longer than {bound} bytes", response.url().path()))
+                );
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -210,14 +215,15 @@ impl Registry {
 
     /// Answers a challenge (RFC 9110 11.6.1) with a header; `None` if there is nothing to show for it.
     async fn log_in(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>> {
-        let challenges: Vec<&str> = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
+        let challenges: Vec<&str> =
+            headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
         let secret = |text: String| {
             let mut value = HeaderValue::from_str(&text).ok()?;
             value.set_sensitive(true);
             Some(value)
         };
-        if !self.credentials.registrytoken.is_empty() {
-            return Ok(secret(format!("Bearer {}", self.credentials.registrytoken)));
+        if !self.credentials.registry_token.is_empty() {
+            return Ok(secret(format!("Bearer {}", self.credentials.registry_token)));
         }
         if let Some(challenge) = challenges.iter().find_map(|text| parameters(text, "bearer")) {
             let token = self.token(&challenge).await?;
@@ -240,15 +246,22 @@ impl Registry {
         }
         let get = |key: &str| challenge.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
         let realm = get("realm").unwrap_or_default();
-        let mut url = Url::parse(&realm).map_err(|_| self.broken(format!("its token service `{realm}` is no address")))?;
+        let mut url =
+            Url::parse(&realm).map_err(|_| self.broken(format!("its token service `{realm}` is no address")))?;
         if url.scheme() != "https" && self.base.scheme() == "https" {
             return Err(self.broken(format!("its token service {url} is not https: credentials are not sent there")));
         }
-        let actions = if self.want == Want::Push { "pull,push" } else { "pull" };
-        let scope = format!("repository:{}:{actions}", self.repository);
+        let scope = match self.want {
+            Want::Pull => format!("repository:{}:pull", self.repository),
+            Want::Push => format!("repository:{}:pull,push", self.repository),
+            Want::LogIn => String::new(),
+        };
         let service = get("service").unwrap_or_default();
-        let request = if self.credentials.identitytoken.is_empty() {
-            url.query_pairs_mut().append_pair("service", &service).append_pair("scope", &scope);
+        let request = if self.credentials.identity_token.is_empty() {
+            url.query_pairs_mut().append_pair("service", &service);
+            if !scope.is_empty() {
+                url.query_pairs_mut().append_pair("scope", &scope);
+            }
             let request = self.http.get(url.clone());
             match self.credentials.username.is_empty() {
                 true => request,
@@ -260,7 +273,7 @@ impl Registry {
                 ("service", &service),
                 ("client_id", "berth"),
                 ("scope", &scope),
-                ("refresh_token", &self.credentials.identitytoken),
+                ("refresh_token", &self.credentials.identity_token),
             ])
         };
         let response = request.send().await.map_err(|error| self.network(&error))?;
@@ -271,7 +284,8 @@ impl Registry {
             let host = url.host_str().unwrap_or_default();
             return Err(Refusal::Unauthorized(format!("{}: {host} gives no token: {status}{why}", self.name)).into());
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| self.broken("its token is not readable".to_owned()))?;
+        let answer: Answer =
+            serde_json::from_slice(&body).map_err(|_| self.broken("its token is not readable".to_owned()))?;
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
         token.ok_or_else(|| self.broken("its token service answers without a token".to_owned()))
     }
@@ -302,6 +316,30 @@ impl Registry {
             _ => return Err(self.broken(format!("{what} answers {status}{why}"))),
         };
         Err(refusal.into())
+    }
+}
+
+/// Asks a registry (`docker.io`, `host:port`) whether it takes the credentials, as `docker login` does.
+///
+/// # Errors
+/// [`Refusal::Unauthorized`] if it does not, [`Refusal::BadReference`] if the name is no registry's, else as
+/// [`Store::pull`](crate::Store::pull).
+pub async fn log_in(registry: &str, access: &Access) -> Result<()> {
+    // Docker Hub is known by its old address, too.
+    let bare = registry.trim_start_matches("https://").trim_end_matches("/v1/").trim_end_matches('/');
+    let reference = Reference::parse(&format!("{bare}/x"))?;
+    if reference.domain() != bare && bare != "index.docker.io" {
+        return Err(Refusal::BadReference(format!("`{registry}` is not the name of a registry")).into());
+    }
+    let registry = Registry::connect(&reference, Want::LogIn, access).await?;
+    let url = endpoint(&registry.base, "/v2/");
+    let response = registry.send(&|| registry.http.get(url.clone())).await?;
+    match response.status() {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let why = error_text(&registry.read(response, SMALL).await.unwrap_or_default());
+            Err(Refusal::Unauthorized(format!("{}: incorrect username or password{why}", registry.name)).into())
+        }
+        _ => registry.good(response).await.map(drop),
     }
 }
 

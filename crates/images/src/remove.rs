@@ -50,15 +50,11 @@ impl Store {
     /// Removes a name, and with its last name the image; given an id, the image with all its names. Blocks.
     ///
     /// `in_use` tells of a container that was made from an image; of several it should name a running one.
+    /// It must not call the store, which is locked meanwhile.
     ///
     /// # Errors
     /// [`Refusal::Conflict`] with Docker's text; those of [`Store::resolve`].
-    pub fn remove(
-        &self,
-        text: &str,
-        force: bool,
-        in_use: &dyn Fn(&ImageId) -> Option<InUse>,
-    ) -> Result<Vec<Removed>> {
+    pub fn remove(&self, text: &str, force: bool, in_use: &dyn Fn(&ImageId) -> Option<InUse>) -> Result<Vec<Removed>> {
         let mut state = self.state();
         let image = state.resolve(text)?;
         let mut names = state.names.clone();
@@ -71,7 +67,10 @@ impl Store {
                 removed.extend(names.take(image.id));
             }
         } else {
-            if !force && is_single(&names.of(image.id)) && let Some(user) = in_use(&image.id) {
+            if !force
+                && is_single(&names.of(image.id))
+                && let Some(user) = in_use(&image.id)
+            {
                 return Err(Refusal::Conflict(format!(
                     "conflict: unable to remove repository reference \"{text}\" (must force) - container {} is using its referenced image {}",
                     short(&user.container),
@@ -100,7 +99,8 @@ impl Store {
         // Parents that only this image kept, and nobody named or uses.
         let mut parent = image.parent;
         while let Some(next) = parent.and_then(|id| state.images.get(&id).cloned()) {
-            let unused = in_use(&next.id).is_none() && state.names.of(next.id).is_empty() && !has_child(&state, next.id);
+            let unused =
+                in_use(&next.id).is_none() && state.names.of(next.id).is_empty() && !has_child(&state, next.id);
             if !unused {
                 break;
             }
@@ -259,7 +259,10 @@ fn conflict(
     }
     let user = in_use(&image.id);
     if let Some(user) = user.as_ref().filter(|user| user.running) {
-        return refuse("cannot be forced", format!("image is being used by running container {}", short(&user.container)));
+        return refuse(
+            "cannot be forced",
+            format!("image is being used by running container {}", short(&user.container)),
+        );
     }
     if force {
         return Ok(());
@@ -268,7 +271,10 @@ fn conflict(
         return refuse("must be forced", "image is referenced in multiple repositories".to_owned());
     }
     if let Some(user) = user {
-        return refuse("must be forced", format!("image is being used by stopped container {}", short(&user.container)));
+        return refuse(
+            "must be forced",
+            format!("image is being used by stopped container {}", short(&user.container)),
+        );
     }
     Ok(())
 }

@@ -106,7 +106,8 @@ impl Store {
             }
             if tags == 0 {
                 let image = state.resolve(text)?;
-                let name = reference.filter(|name| state.names.tags.get(&name.clone().or_latest().to_string()) == Some(&image.id));
+                let name = reference
+                    .filter(|name| state.names.tags.get(&name.clone().or_latest().to_string()) == Some(&image.id));
                 add(image, name.filter(|name| name.digest().is_none()));
             }
         }

@@ -131,7 +131,9 @@ impl<R: Read> TarStream<R> {
         self.left = if kind == Kind::File { stored } else { 0 };
         self.padding = self.left.next_multiple_of(BLOCK as u64) - self.left;
         let time = |key: &str| match pax(key) {
-            Some(text) => pax_time(text).map(Some).ok_or_else(|| bad_entry(&path, format!("pax record {key} is not a time"))),
+            Some(text) => {
+                pax_time(text).map(Some).ok_or_else(|| bad_entry(&path, format!("pax record {key} is not a time")))
+            }
             None => Ok(None),
         };
         let mtime = match time("mtime")? {
@@ -349,11 +351,7 @@ fn short_path(header: &[u8; BLOCK]) -> Vec<u8> {
     let name = until_nul(&header[..100]);
     let prefix = until_nul(&header[345..500]);
     // GNU archives (magic "ustar  ") keep other things where POSIX has the prefix.
-    if &header[257..263] == b"ustar\0" && !prefix.is_empty() {
-        [prefix, b"/", name].concat()
-    } else {
-        name.to_vec()
-    }
+    if &header[257..263] == b"ustar\0" && !prefix.is_empty() { [prefix, b"/", name].concat() } else { name.to_vec() }
 }
 
 /// The checksum field counts as spaces. Some old writers summed signed bytes.
@@ -372,9 +370,9 @@ fn number_field(field: &[u8], name: &[u8], what: &str) -> Result<i64> {
     let wrong = || bad_entry(name, format!("its {what} is not a number"));
     if field[0] & 0x80 != 0 {
         let first = i64::from(((field[0] << 1) as i8) >> 1);
-        return field[1..].iter().try_fold(first, |n, b| {
-            n.checked_mul(256).and_then(|n| n.checked_add(i64::from(*b))).ok_or_else(wrong)
-        });
+        return field[1..]
+            .iter()
+            .try_fold(first, |n, b| n.checked_mul(256).and_then(|n| n.checked_add(i64::from(*b))).ok_or_else(wrong));
     }
     let text = std::str::from_utf8(until_nul(field)).map_err(|_| wrong())?.trim();
     if text.is_empty() { Ok(0) } else { i64::from_str_radix(text, 8).map_err(|_| wrong()) }
@@ -417,7 +415,10 @@ mod tests {
         assert_eq!(number_field(b" 17 \0\0\0\0", b"x", "mode").unwrap(), 0o17);
         assert_eq!(number_field(&[0x80, 0, 0, 0, 0, 0, 1, 0], b"x", "uid").unwrap(), 256);
         assert_eq!(number_field(&[0xff; 12], b"x", "mtime").unwrap(), -1);
-        assert!(number_field(&[0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], b"x", "size").is_err());
+        assert!(
+            number_field(&[0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], b"x", "size")
+                .is_err()
+        );
         assert!(number_field(b"12x\0\0\0\0\0", b"x", "mode").is_err());
         assert_eq!(pax_time(b"12.5"), Some((12, 500_000_000)));
         assert_eq!(pax_time(b"-1.25"), Some((-2, 750_000_000)));

@@ -87,7 +87,10 @@ impl Unpacker<'_> {
             // Owner, mode and times are those of the file that it links to.
             Kind::Hardlink => return self.hardlink(entry, &dir, name),
             Kind::Char if entry.dev == (0, 0) => {
-                return Err(bad_entry(&entry.path, "a character device 0:0 is overlayfs' own mark; layers use .wh. names"));
+                return Err(bad_entry(
+                    &entry.path,
+                    "a character device 0:0 is overlayfs' own mark; layers use .wh. names",
+                ));
             }
             Kind::Char => self.node(entry, &dir, os, FileType::CharacterDevice)?,
             Kind::Block => self.node(entry, &dir, os, FileType::BlockDevice)?,
@@ -200,10 +203,8 @@ impl Unpacker<'_> {
             }
         }
         let spec = |(seconds, nanos): (i64, u32)| Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
-        let times = Timestamps {
-            last_access: spec(entry.atime.unwrap_or(entry.mtime)),
-            last_modification: spec(entry.mtime),
-        };
+        let times =
+            Timestamps { last_access: spec(entry.atime.unwrap_or(entry.mtime)), last_modification: spec(entry.mtime) };
         if entry.kind == Kind::Dir {
             self.dir_times.push((path.to_vec(), times));
             return Ok(());

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::{Archive, assert_bare, gzip, item, listing, named, open, small};
 use images::{
-    ChangeKind, CommitSpec, Digest, Image, ImageId, ImportSpec, InUse, PruneFilters, Reference, Removed, RunConfig, Store,
+    ChangeKind, CommitSpec, Digest, Image, ImageId, ImportSpec, InUse, PruneFilters, Reference, Removed, RunConfig,
+    Store,
 };
 
 fn nobody(_: &ImageId) -> Option<InUse> {
@@ -85,7 +86,10 @@ fn an_old_archive_is_loaded_and_saved_again_byte_for_byte() {
     assert_eq!((loaded[0].id, loaded[0].names.join(" ")), (id, "app:1 example.com/app:latest".to_owned()));
     let image = store.resolve("app:1").unwrap();
     assert_eq!(image.raw_config(), config_for(&[&layer, &layer]));
-    assert_eq!((image.tags.join(" "), image.created()), ("app:1 example.com/app:latest".to_owned(), "2024-05-06T07:08:09Z"));
+    assert_eq!(
+        (image.tags.join(" "), image.created()),
+        ("app:1 example.com/app:latest".to_owned(), "2024-05-06T07:08:09Z")
+    );
     assert_eq!(image.labels()["a"], "b");
     assert_eq!(store.layers(&image).len(), 2);
     let history = store.history(&image);
@@ -108,7 +112,10 @@ fn an_oci_layout_keeps_its_compressed_layer_and_manifest() {
     for stored in [gzip(&layer), zstd::encode_all(&layer[..], 3).unwrap()] {
         let archive = oci_layout(&layer, &stored, |manifest| manifest);
         let (_dir, store) = open();
-        assert_eq!(store.load(&zstd::encode_all(&archive[..], 1).unwrap()[..]).unwrap()[0].names, ["example.com/app:v1"]);
+        assert_eq!(
+            store.load(&zstd::encode_all(&archive[..], 1).unwrap()[..]).unwrap()[0].names,
+            ["example.com/app:v1"]
+        );
         let image = store.resolve("example.com/app:v1").unwrap();
         let out = saved(&store, &["example.com/app:v1"]);
         let mut found = BTreeMap::new();
@@ -138,28 +145,63 @@ fn bad_archives_are_refused_and_leave_nothing() {
         ("neither", small(), "neither manifest.json (docker save) nor index.json"),
         ("empty", Vec::new(), "neither manifest.json"),
         ("bad json", Archive::new().file("manifest.json", b"{").end(), "manifest.json is not readable"),
-        ("missing config", Archive::new().file("manifest.json", br#"[{"Config":"c","Layers":[]}]"#).end(), "names `c` but does not hold it"),
-        ("config outside", Archive::new().file("manifest.json", br#"[{"Config":"../../etc/passwd","Layers":[]}]"#).end(), "`../../etc/passwd`: `..` leads out of the archive"),
+        (
+            "missing config",
+            Archive::new().file("manifest.json", br#"[{"Config":"c","Layers":[]}]"#).end(),
+            "names `c` but does not hold it",
+        ),
+        (
+            "config outside",
+            Archive::new().file("manifest.json", br#"[{"Config":"../../etc/passwd","Layers":[]}]"#).end(),
+            "`../../etc/passwd`: `..` leads out of the archive",
+        ),
         ("member outside", Archive::new().file("../x", b"").end(), "`../x`: `..` leads out of the archive"),
-        ("link outside", Archive::new().symlink("config.json", "/etc/passwd").file("manifest.json", br#"[{"Config":"config.json","Layers":[]}]"#).end(), "names `config.json` but does not hold it"),
+        (
+            "link outside",
+            Archive::new()
+                .symlink("config.json", "/etc/passwd")
+                .file("manifest.json", br#"[{"Config":"config.json","Layers":[]}]"#)
+                .end(),
+            "names `config.json` but does not hold it",
+        ),
         ("device", Archive::new().device(b'3', "manifest.json", 1, 3).end(), "holds only files, directories and links"),
         ("bad tag", old_layout(&[&layer], r#"["UPPER"]"#), "must be lowercase"),
-        ("wrong diff id", oci_layout(&Archive::new().file("x", b"y").end(), &stored, |text| text), "but the image's configuration says"),
+        (
+            "wrong diff id",
+            oci_layout(&Archive::new().file("x", b"y").end(), &stored, |text| text),
+            "but the image's configuration says",
+        ),
         ("size lie", swapped(&layer_size, "\"size\":7}]".to_owned()), "its descriptor says 7"),
         ("missing layer", swapped(&Digest::of(&stored).hex(), Digest::of(&other).hex()), "but does not hold it"),
         ("no layers", swapped(r#""layers":["#, r#""layers":[],"x":["#.to_owned()), "0 layers, its configuration 1"),
-        ("hostile layer", old_layout(&[&Archive::new().file("../x", b"").end()], r#"["a:1"]"#), "`../x`: `..` in a path"),
-        ("two layers, the second hostile", old_layout(&[&layer, &Archive::new().file("../x", b"").end()], r#"["a:1"]"#), "`../x`: `..` in a path"),
-        ("another system", {
-            let config = br#"{"os":"windows","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
-            Archive::new().file("c", config).file("manifest.json", br#"[{"Config":"c","Layers":[]}]"#).end()
-        }, "image operating system \"windows\" cannot be used on this platform"),
-        ("wrong digest", {
-            let mut archive = oci_layout(&layer, &stored, |text| text);
-            let at = archive.windows(stored.len()).position(|part| part == stored).unwrap();
-            archive[at + stored.len() / 2] ^= 1;
-            archive
-        }, "its digest is"),
+        (
+            "hostile layer",
+            old_layout(&[&Archive::new().file("../x", b"").end()], r#"["a:1"]"#),
+            "`../x`: `..` in a path",
+        ),
+        (
+            "two layers, the second hostile",
+            old_layout(&[&layer, &Archive::new().file("../x", b"").end()], r#"["a:1"]"#),
+            "`../x`: `..` in a path",
+        ),
+        (
+            "another system",
+            {
+                let config = br#"{"os":"windows","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+                Archive::new().file("c", config).file("manifest.json", br#"[{"Config":"c","Layers":[]}]"#).end()
+            },
+            "image operating system \"windows\" cannot be used on this platform",
+        ),
+        (
+            "wrong digest",
+            {
+                let mut archive = oci_layout(&layer, &stored, |text| text);
+                let at = archive.windows(stored.len()).position(|part| part == stored).unwrap();
+                archive[at + stored.len() / 2] ^= 1;
+                archive
+            },
+            "its digest is",
+        ),
     ];
     let (dir, store) = open();
     for (name, archive, expected) in cases {
@@ -180,7 +222,10 @@ fn an_import_takes_changes() {
     };
     let image = store.import(&small()[..], &spec).unwrap();
     let config = &image.config.config;
-    assert_eq!((config.cmd.as_deref().unwrap(), config.env.join(" ").as_str()), (["/bin/tool".to_owned()].as_slice(), "A=b"));
+    assert_eq!(
+        (config.cmd.as_deref().unwrap(), config.env.join(" ").as_str()),
+        (["/bin/tool".to_owned()].as_slice(), "A=b")
+    );
     assert!(config.exposed_ports.contains_key("80/tcp"));
     assert_eq!(store.history(&image)[0].step.comment.as_deref(), Some("from elsewhere"));
     assert_eq!(store.resolve("tool:1").unwrap().id, image.id);
@@ -278,7 +323,10 @@ fn a_diff_says_what_a_container_changed() {
     std::fs::create_dir_all(quiet.join("etc")).unwrap();
     std::fs::write(quiet.join("etc/hosts"), "").unwrap();
     assert_eq!(store_changes(&store, &base, &quiet, &["etc/hosts"]), []);
-    assert_eq!(store_changes(&store, &base, &quiet, &[]), [(Modified, "/etc".to_owned()), (Added, "/etc/hosts".to_owned())]);
+    assert_eq!(
+        store_changes(&store, &base, &quiet, &[]),
+        [(Modified, "/etc".to_owned()), (Added, "/etc/hosts".to_owned())]
+    );
 }
 
 #[test]
@@ -303,7 +351,10 @@ fn an_export_holds_the_whole_tree() {
     let copy = store.layers(&again).remove(0);
     assert_ne!(layer, copy);
     assert_eq!(listing(&layer), listing(&copy));
-    assert_eq!(images::diff(&[layer], &copy, &[]).unwrap().iter().filter(|change| change.kind != ChangeKind::Modified).count(), 0);
+    assert_eq!(
+        images::diff(&[layer], &copy, &[]).unwrap().iter().filter(|change| change.kind != ChangeKind::Modified).count(),
+        0
+    );
     assert_eq!(image.size, again.size);
 }
 
@@ -313,7 +364,14 @@ fn names_are_resolved_as_docker_resolves_them() {
     let image = store.import(&small()[..], &named("app:1")).unwrap();
     store.tag("app:1", "localhost:5000/app").unwrap();
     let hex = image.id.hex();
-    for name in ["app:1", "docker.io/library/app:1", "localhost:5000/app:latest", &hex, &hex[..12], &format!("sha256:{}", &hex[..8])] {
+    for name in [
+        "app:1",
+        "docker.io/library/app:1",
+        "localhost:5000/app:latest",
+        &hex,
+        &hex[..12],
+        &format!("sha256:{}", &hex[..8]),
+    ] {
         assert_eq!(store.resolve(name).unwrap().id, image.id, "{name}");
     }
     let cases = [
@@ -327,7 +385,13 @@ fn names_are_resolved_as_docker_resolves_them() {
         assert_eq!(store.resolve(name).unwrap_err().to_string(), expected, "{name}");
     }
     let digest = format!("x@sha256:{hex}");
-    assert!(store.tag("app:1", &digest).unwrap_err().to_string().contains("refusing to create a tag with a digest reference"));
+    assert!(
+        store
+            .tag("app:1", &digest)
+            .unwrap_err()
+            .to_string()
+            .contains("refusing to create a tag with a digest reference")
+    );
     // Two of seventeen ids begin with the same digit.
     for n in 0..17 {
         store.import(&small()[..], &ImportSpec { message: format!("{n}"), ..ImportSpec::default() }).unwrap();
@@ -350,15 +414,21 @@ fn removal_follows_dockers_rules() {
     };
     assert_eq!(
         refused("app:1", false, &stopped),
-        format!("conflict: unable to remove repository reference \"app:1\" (must force) - container c0ffee012345 is using its referenced image {short}")
+        format!(
+            "conflict: unable to remove repository reference \"app:1\" (must force) - container c0ffee012345 is using its referenced image {short}"
+        )
     );
     assert_eq!(
         refused(&short, false, &stopped),
-        format!("conflict: unable to delete {short} (must be forced) - image is being used by stopped container c0ffee012345")
+        format!(
+            "conflict: unable to delete {short} (must be forced) - image is being used by stopped container c0ffee012345"
+        )
     );
     assert_eq!(
         refused(&short, true, &running),
-        format!("conflict: unable to delete {short} (cannot be forced) - image is being used by running container c0ffee012345")
+        format!(
+            "conflict: unable to delete {short} (cannot be forced) - image is being used by running container c0ffee012345"
+        )
     );
     assert_eq!(refused("nope", false, &nobody), "No such image: nope:latest");
 
@@ -502,7 +572,10 @@ fn a_store_killed_at_any_time_opens() {
         }
         assert_eq!(saved(&store, &["kept"]).len() % 512, 0);
         let left: Vec<String> = listing(&root.join("tmp"));
-        assert!(left.is_empty() && !listing(&root).iter().any(|path| path.ends_with(".damaged")), "round {round}: {left:?}");
+        assert!(
+            left.is_empty() && !listing(&root).iter().any(|path| path.ends_with(".damaged")),
+            "round {round}: {left:?}"
+        );
     }
     assert!(seen > 0, "no child came far enough to add an image");
 }

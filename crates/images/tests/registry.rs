@@ -34,15 +34,22 @@ fn alone(test: &str, body: impl FnOnce()) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+/// As a task of its own, which a daemon's runtime may move between threads.
+fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async { tokio::spawn(work).await.unwrap() })
 }
 
 fn pull_with(store: &Store, name: &str, access: &Access) -> (Result<Image>, Vec<Progress>) {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let reference = Reference::parse(name).unwrap();
     let platform = Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: String::new() };
-    let result = run(store.pull(&reference, &platform, access, sender));
+    let (store, access) = (store.clone(), access.clone());
+    let result = run(async move { store.pull(&reference, &platform, &access, sender).await });
     let mut lines = Vec::new();
     while let Ok(line) = receiver.try_recv() {
         lines.push(line);
@@ -57,7 +64,8 @@ fn pull(store: &Store, name: &str) -> Result<Image> {
 fn push_with(store: &Store, name: &str, access: &Access) -> (Result<images::Pushed>, Vec<String>) {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let reference = Reference::parse(name).unwrap();
-    let result = run(store.push(&reference, access, sender));
+    let (store, access) = (store.clone(), access.clone());
+    let result = run(async move { store.push(&reference, &access, sender).await });
     let mut lines = Vec::new();
     while let Ok(line) = receiver.try_recv() {
         lines.push(line.status);
@@ -159,7 +167,10 @@ fn an_image_comes_back_from_a_registry_byte_for_byte() {
             assert!(said.contains(&expected), "{expected}: {said:?}");
         }
         let digest = format!("Digest: {}", pushed.digest);
-        assert_eq!(said[said.len() - 2..], [digest.as_str(), "Status: Downloaded newer image for localhost:5000/team/app:v1"]);
+        assert_eq!(
+            said[said.len() - 2..],
+            [digest.as_str(), "Status: Downloaded newer image for localhost:5000/team/app:v1"]
+        );
         assert_eq!(pulled.digests, [format!("localhost:5000/team/app@{}", pushed.digest)]);
 
         let (again, lines) = pull_with(&other, name, &Access::default());
@@ -174,7 +185,10 @@ fn an_image_comes_back_from_a_registry_byte_for_byte() {
         assert_bare(&other_dir.path().join("store"), "removed after a pull");
         let missing = pull(&other, "localhost:5000/team/app:v2").unwrap_err();
         assert!(matches!(missing.refusal(), Some(Refusal::NotInRegistry(_))), "{missing:?}");
-        assert_eq!(missing.to_string(), "manifest for localhost:5000/team/app:v2 not found: manifest unknown: manifest unknown");
+        assert_eq!(
+            missing.to_string(),
+            "manifest for localhost:5000/team/app:v2 not found: manifest unknown: manifest unknown"
+        );
 
         // A blob that rotted in the registry, its length unchanged.
         let archive = saved(&store, name);
@@ -215,8 +229,20 @@ fn a_registry_that_wants_a_password_gets_it() {
         for wrong in [Credentials::default(), Credentials::basic("user", "falsch")] {
             let error = push_with(&store, name, &with(wrong.clone())).0.unwrap_err();
             assert!(matches!(error.refusal(), Some(Refusal::Unauthorized(_))), "{wrong:?}: {error:?}");
-            assert!(error.to_string().contains("127.0.0.1:5000/app") && !error.to_string().contains("falsch"), "{error}");
+            assert!(
+                error.to_string().contains("127.0.0.1:5000/app") && !error.to_string().contains("falsch"),
+                "{error}"
+            );
         }
+        let log_in = |credentials| {
+            run(async move { images::log_in("127.0.0.1:5000", &Access { credentials, insecure: Vec::new() }).await })
+        };
+        log_in(Credentials::basic("user", "geheim")).unwrap();
+        let error = log_in(Credentials::basic("user", "falsch")).unwrap_err();
+        assert!(matches!(error.refusal(), Some(Refusal::Unauthorized(_))), "{error:?}");
+        assert!(
+            run(async { images::log_in("no registry", &Access::default()).await }).unwrap_err().refusal().is_some()
+        );
         let config = dir.path().join("config.json");
         // base64 of user:geheim
         std::fs::write(&config, r#"{"auths":{"127.0.0.1:5000":{"auth":"dXNlcjpnZWhlaW0="}}}"#).unwrap();
@@ -296,7 +322,11 @@ fn as_it_is(manifest: String) -> String {
 }
 
 fn config_of(layer: &[u8]) -> Vec<u8> {
-    format!(r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, Digest::of(layer)).into_bytes()
+    format!(
+        r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        Digest::of(layer)
+    )
+    .into_bytes()
 }
 
 fn manifest_of(config: &[u8], stored: &[u8]) -> String {
@@ -361,81 +391,169 @@ fn lies_of_a_registry_are_refused_and_leave_nothing() {
         type Lie = Box<dyn Fn(&Liar)>;
         let config_digest = Digest::of(&config_of(&small()));
         let cases: Vec<(&str, Lie, &str)> = vec![
-            ("announced length", Box::new(|liar| {
-                let (path, stored) = liar.image(&small(), as_it_is);
-                let longer = [&stored[..], b"more"].concat();
-                liar.good(&path, &longer);
-            }), "its descriptor says"),
-            ("longer without a length", Box::new(|liar| {
-                let (path, stored) = liar.image(&small(), as_it_is);
-                let body = [&stored[..], &[0; 100_000]].concat();
-                liar.on(&path, Answer { status: 200, body, length: Some(None), ..Answer::default() });
-            }), "is longer than its descriptor's"),
-            ("shorter without a length", Box::new(|liar| {
-                let (path, stored) = liar.image(&small(), as_it_is);
-                let body = stored[..stored.len() - 1].to_vec();
-                liar.on(&path, Answer { status: 200, body, length: Some(None), ..Answer::default() });
-            }), "its descriptor says"),
-            ("other bytes", Box::new(|liar| {
-                let (path, mut stored) = liar.image(&small(), as_it_is);
-                stored[20] ^= 1;
-                liar.good(&path, &stored);
-            }), "arrives as sha256:"),
-            ("other configuration", Box::new(move |liar| {
-                liar.image(&small(), as_it_is);
-                let other = vec![b' '; config_of(&small()).len()];
-                liar.good(&format!("/v2/app/blobs/{config_digest}"), &other);
-            }), "arrives as sha256:"),
-            ("layer that is not the configuration's", Box::new(|liar| {
-                let other = gzip(&Archive::new().file("other", b"x").end());
-                let manifest = manifest_of(&config_of(&small()), &other);
-                liar.image(&small(), |_| manifest.clone());
-                liar.good(&format!("/v2/app/blobs/{}", Digest::of(&other)), &other);
-            }), "but the image's configuration says"),
-            ("hostile layer", Box::new(|liar| {
-                liar.image(&Archive::new().file("../x", b"").end(), as_it_is);
-            }), "`../x`: `..` in a path"),
-            ("missing layer", Box::new(|liar| {
-                let (path, _) = liar.image(&small(), as_it_is);
-                liar.on(&path, Answer { status: 404, ..Answer::default() });
-            }), "not found"),
-            ("wrong digest header", Box::new(|liar| {
-                let manifest = manifest_of(&config_of(&small()), b"");
-                let headers = vec![format!("Docker-Content-Digest: {}", Digest::of(b"else"))];
-                liar.on("/v2/app/manifests/v1", Answer { status: 200, headers, body: manifest.into_bytes(), ..Answer::default() });
-            }), "arrives as sha256:"),
-            ("endless manifest", Box::new(|liar| {
-                liar.on("/v2/app/manifests/v1", Answer { status: 200, body: vec![b' '; 6 << 20], length: Some(None), ..Answer::default() });
-            }), "is longer than 4194304 bytes"),
-            ("manifest of no image", Box::new(|liar| liar.good("/v2/app/manifests/v1", br#"{"mediaType":"text/x"}"#)), "`text/x` is not the manifest of an image"),
-            ("first schema", Box::new(|liar| liar.good("/v2/app/manifests/v1", br#"{"schemaVersion":1}"#)), "schema 1 are not supported"),
-            ("two things at once", Box::new(|liar| liar.good("/v2/app/manifests/v1", br#"{"layers":[],"manifests":[]}"#)), "both layers and manifests"),
+            (
+                "announced length",
+                Box::new(|liar| {
+                    let (path, stored) = liar.image(&small(), as_it_is);
+                    let longer = [&stored[..], b"more"].concat();
+                    liar.good(&path, &longer);
+                }),
+                "its descriptor says",
+            ),
+            (
+                "longer without a length",
+                Box::new(|liar| {
+                    let (path, stored) = liar.image(&small(), as_it_is);
+                    let body = [&stored[..], &[0; 100_000]].concat();
+                    liar.on(&path, Answer { status: 200, body, length: Some(None), ..Answer::default() });
+                }),
+                "is longer than its descriptor's",
+            ),
+            (
+                "shorter without a length",
+                Box::new(|liar| {
+                    let (path, stored) = liar.image(&small(), as_it_is);
+                    let body = stored[..stored.len() - 1].to_vec();
+                    liar.on(&path, Answer { status: 200, body, length: Some(None), ..Answer::default() });
+                }),
+                "its descriptor says",
+            ),
+            (
+                "other bytes",
+                Box::new(|liar| {
+                    let (path, mut stored) = liar.image(&small(), as_it_is);
+                    stored[20] ^= 1;
+                    liar.good(&path, &stored);
+                }),
+                "arrives as sha256:",
+            ),
+            (
+                "other configuration",
+                Box::new(move |liar| {
+                    liar.image(&small(), as_it_is);
+                    let other = vec![b' '; config_of(&small()).len()];
+                    liar.good(&format!("/v2/app/blobs/{config_digest}"), &other);
+                }),
+                "arrives as sha256:",
+            ),
+            (
+                "layer that is not the configuration's",
+                Box::new(|liar| {
+                    let other = gzip(&Archive::new().file("other", b"x").end());
+                    let manifest = manifest_of(&config_of(&small()), &other);
+                    liar.image(&small(), |_| manifest.clone());
+                    liar.good(&format!("/v2/app/blobs/{}", Digest::of(&other)), &other);
+                }),
+                "but the image's configuration says",
+            ),
+            (
+                "hostile layer",
+                Box::new(|liar| {
+                    liar.image(&Archive::new().file("../x", b"").end(), as_it_is);
+                }),
+                "`../x`: `..` in a path",
+            ),
+            (
+                "missing layer",
+                Box::new(|liar| {
+                    let (path, _) = liar.image(&small(), as_it_is);
+                    liar.on(&path, Answer { status: 404, ..Answer::default() });
+                }),
+                "not found",
+            ),
+            (
+                "wrong digest header",
+                Box::new(|liar| {
+                    let manifest = manifest_of(&config_of(&small()), b"");
+                    let headers = vec![format!("Docker-Content-Digest: {}", Digest::of(b"else"))];
+                    liar.on(
+                        "/v2/app/manifests/v1",
+                        Answer { status: 200, headers, body: manifest.into_bytes(), ..Answer::default() },
+                    );
+                }),
+                "arrives as sha256:",
+            ),
+            (
+                "endless manifest",
+                Box::new(|liar| {
+                    liar.on(
+                        "/v2/app/manifests/v1",
+                        Answer { status: 200, body: vec![b' '; 6 << 20], length: Some(None), ..Answer::default() },
+                    );
+                }),
+                "is longer than 4194304 bytes",
+            ),
+            (
+                "manifest of no image",
+                Box::new(|liar| liar.good("/v2/app/manifests/v1", br#"{"mediaType":"text/x"}"#)),
+                "`text/x` is not the manifest of an image",
+            ),
+            (
+                "first schema",
+                Box::new(|liar| liar.good("/v2/app/manifests/v1", br#"{"schemaVersion":1}"#)),
+                "schema 1 are not supported",
+            ),
+            (
+                "two things at once",
+                Box::new(|liar| liar.good("/v2/app/manifests/v1", br#"{"layers":[],"manifests":[]}"#)),
+                "both layers and manifests",
+            ),
             ("no json", Box::new(|liar| liar.good("/v2/app/manifests/v1", b"<html>")), "is not readable"),
-            ("bad digest", Box::new(|liar| {
-                liar.image(&small(), |text| text.replace("sha256:", "md5:"));
-            }), "is not a digest of the form"),
-            ("huge layer", Box::new(|liar| {
-                let stored = gzip(&small());
-                let said = format!("\"size\":{},\"digest\":\"{}\"}}]", stored.len(), Digest::of(&stored));
-                liar.image(&small(), |text| text.replace(&said, &said.replace(&stored.len().to_string(), "999999999999999")));
-            }), "is over the limit of"),
-            ("no platform", Box::new(|liar| {
-                let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","platform":{"os":"linux","architecture":"s390x"}}]}"#;
-                liar.good("/v2/app/manifests/v1", index.as_bytes());
-            }), "no matching manifest for linux/amd64 in the manifest list entries; it offers: linux/s390x"),
-            ("token over plain http elsewhere", Box::new(|liar| {
-                let headers = vec!["WWW-Authenticate: Bearer realm=\"http://127.0.0.1:1/token\"".to_owned()];
-                liar.on("/v2/", Answer { status: 401, headers, ..Answer::default() });
-            }), "127.0.0.1:1"),
-            ("redirect in a circle", Box::new(|liar| {
-                let headers = vec!["Location: /v2/app/manifests/v1".to_owned()];
-                liar.on("/v2/app/manifests/v1", Answer { status: 307, headers, ..Answer::default() });
-            }), "redirect"),
-            ("server error", Box::new(|liar| {
-                let body = br#"{"errors":[{"code":"UNAVAILABLE","message":"too busy"}]}"#.to_vec();
-                liar.on("/v2/app/manifests/v1", Answer { status: 503, body, ..Answer::default() });
-            }), "503 Service Unavailable: unavailable: too busy"),
-            ("denied", Box::new(|liar| liar.on("/v2/app/manifests/v1", Answer { status: 403, ..Answer::default() })), "pull access denied for"),
+            (
+                "bad digest",
+                Box::new(|liar| {
+                    liar.image(&small(), |text| text.replace("sha256:", "md5:"));
+                }),
+                "is not a digest of the form",
+            ),
+            (
+                "huge layer",
+                Box::new(|liar| {
+                    let stored = gzip(&small());
+                    let said = format!("\"size\":{},\"digest\":\"{}\"}}]", stored.len(), Digest::of(&stored));
+                    liar.image(&small(), |text| {
+                        text.replace(&said, &said.replace(&stored.len().to_string(), "999999999999999"))
+                    });
+                }),
+                "is over the limit of",
+            ),
+            (
+                "no platform",
+                Box::new(|liar| {
+                    let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","platform":{"os":"linux","architecture":"s390x"}}]}"#;
+                    liar.good("/v2/app/manifests/v1", index.as_bytes());
+                }),
+                "no matching manifest for linux/amd64 in the manifest list entries; it offers: linux/s390x",
+            ),
+            (
+                "token service that is not there",
+                Box::new(|liar| {
+                    let headers = vec!["WWW-Authenticate: Bearer realm=\"http://127.0.0.1:1/token\"".to_owned()];
+                    liar.on("/v2/", Answer { status: 401, headers, ..Answer::default() });
+                }),
+                "127.0.0.1:1",
+            ),
+            (
+                "redirect in a circle",
+                Box::new(|liar| {
+                    let headers = vec!["Location: /v2/app/manifests/v1".to_owned()];
+                    liar.on("/v2/app/manifests/v1", Answer { status: 307, headers, ..Answer::default() });
+                }),
+                "redirect",
+            ),
+            (
+                "server error",
+                Box::new(|liar| {
+                    let body = br#"{"errors":[{"code":"UNAVAILABLE","message":"too busy"}]}"#.to_vec();
+                    liar.on("/v2/app/manifests/v1", Answer { status: 503, body, ..Answer::default() });
+                }),
+                "503 Service Unavailable: unavailable: too busy",
+            ),
+            (
+                "denied",
+                Box::new(|liar| liar.on("/v2/app/manifests/v1", Answer { status: 403, ..Answer::default() })),
+                "pull access denied for",
+            ),
         ];
         let (dir, store) = open();
         for (name, lie, expected) in cases {
@@ -456,7 +574,9 @@ fn an_index_leads_to_the_platforms_image_and_broken_downloads_are_tried_again() 
         let (blob, stored) = liar.image(&small(), |text| text);
         let manifest = manifest_of(&config_of(&small()), &stored);
         let entry = |digest: Digest, size: usize, platform: &str| {
-            format!(r#"{{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","size":{size},"digest":"{digest}","platform":{{"os":"linux","architecture":"{platform}"}}}}"#)
+            format!(
+                r#"{{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","size":{size},"digest":"{digest}","platform":{{"os":"linux","architecture":"{platform}"}}}}"#
+            )
         };
         let index = format!(
             r#"{{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[{},{}]}}"#,
@@ -489,12 +609,23 @@ fn tokens_are_fetched_and_shown_to_nobody_else() {
         let paths: Vec<String> = liar.answers.lock().unwrap().keys().cloned().collect();
         for path in paths {
             let good = liar.answers.lock().unwrap()[&path].clone();
-            let guarded = Answer { only_with: Some("authorization: bearer t0ken".to_owned()), others: Some(Box::new(refuse.clone())), ..good };
+            let guarded = Answer {
+                only_with: Some("authorization: bearer t0ken".to_owned()),
+                others: Some(Box::new(refuse.clone())),
+                ..good
+            };
             liar.on(&path, guarded);
         }
         liar.good("/token", br#"{"access_token":"t0ken"}"#);
         // The layer lies at another host, as with most registries.
-        liar.on(&blob, Answer { status: 307, headers: vec![format!("Location: http://{}/data", elsewhere.name)], ..Answer::default() });
+        liar.on(
+            &blob,
+            Answer {
+                status: 307,
+                headers: vec![format!("Location: http://{}/data", elsewhere.name)],
+                ..Answer::default()
+            },
+        );
         elsewhere.good("/data", &stored);
         let (_dir, store) = open();
         let name = format!("{}/app:v1", liar.name);
@@ -507,11 +638,18 @@ fn tokens_are_fetched_and_shown_to_nobody_else() {
         assert!(others.contains("get /data") && !others.contains("authorization"), "{others}");
 
         liar.requests.lock().unwrap().clear();
-        let identity = Credentials { identitytoken: "refresh".to_owned(), ..Credentials::default() };
+        let identity = Credentials { identity_token: "refresh".to_owned(), ..Credentials::default() };
         pull_with(&store, &name, &with(identity)).0.unwrap();
         assert!(liar.requests.lock().unwrap().join("\n").contains("POST /token"));
 
-        liar.on("/token", Answer { status: 401, body: br#"{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}"#.to_vec(), ..Answer::default() });
+        liar.on(
+            "/token",
+            Answer {
+                status: 401,
+                body: br#"{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}"#.to_vec(),
+                ..Answer::default()
+            },
+        );
         let error = pull_with(&store, &name, &with(Credentials::basic("user", "wrong"))).0.unwrap_err();
         assert!(matches!(error.refusal(), Some(Refusal::Unauthorized(_))), "{error:?}");
     });

@@ -122,7 +122,12 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// An archive with a file, a directory and a link.
 pub fn small() -> Vec<u8> {
-    Archive::new().dir("bin/").file("bin/tool", b"#!/bin/sh\n").symlink("bin/alias", "tool").file("etc/conf", b"a=1\n").end()
+    Archive::new()
+        .dir("bin/")
+        .file("bin/tool", b"#!/bin/sh\n")
+        .symlink("bin/alias", "tool")
+        .file("etc/conf", b"a=1\n")
+        .end()
 }
 
 pub fn named(name: &str) -> ImportSpec {
