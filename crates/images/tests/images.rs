@@ -579,3 +579,27 @@ fn a_store_killed_at_any_time_opens() {
     }
     assert!(seen > 0, "no child came far enough to add an image");
 }
+
+/// Another tool reads what is saved, in both of its layouts, and writes what is loaded. Needs `skopeo`.
+#[test]
+fn skopeo_agrees_about_archives() {
+    let (dir, store) = open();
+    let image = store.import(&small()[..], &named("app:1")).unwrap();
+    let file = dir.path().join("saved.tar");
+    store.save(&["app:1"], std::fs::File::create(&file).unwrap()).unwrap();
+    let skopeo = |args: &[String]| {
+        let output = Command::new("skopeo").arg("--insecure-policy").args(args).output().expect("skopeo is needed");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    for (from, to) in [("docker-archive", "docker-archive"), ("oci-archive", "oci-archive")] {
+        let out = dir.path().join(format!("{to}.tar"));
+        let source = format!("{from}:{}", file.display());
+        skopeo(&["copy".to_owned(), source, format!("{to}:{}:example.com/again:1", out.display())]);
+        let (_other_dir, other) = open();
+        let loaded = other.load(std::fs::File::open(&out).unwrap()).unwrap();
+        assert_eq!(
+            (loaded[0].id, loaded[0].names.as_slice()),
+            (image.id, ["example.com/again:1".to_owned()].as_slice())
+        );
+    }
+}
