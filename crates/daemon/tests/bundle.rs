@@ -448,6 +448,8 @@ fn limits_and_one_more_process() {
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
     };
     match bench.host.cgroups.v2() {
+        // A tree without controllers, such as version 2 beside version 1 has, keeps no limits, and the engine says so.
+        Some(_) if !bench.host.limits.memory => assert!(!bench.write().is_empty()),
         Some(_) => {
             assert_eq!(file("memory", "memory.max"), "67108864");
             assert_eq!(file("cpu", "cpu.max"), "50000 100000");

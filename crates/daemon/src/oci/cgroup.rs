@@ -49,7 +49,12 @@ impl Tree {
         for line in text.lines() {
             let Some((before, after)) = line.split_once(" - ") else { continue };
             let (Some(at), Some(kind)) = (before.split(' ').nth(4), after.split(' ').next()) else { continue };
-            if !at.starts_with("/sys/fs/cgroup") || !kind.starts_with("cgroup") {
+            if !Path::new(at).starts_with("/sys/fs/cgroup") {
+                continue;
+            }
+            // A later mount hides what was mounted there and below before; the table still lists it.
+            mounts.retain(|other| !other.at.starts_with(at));
+            if !kind.starts_with("cgroup") {
                 continue;
             }
             let options = after.split(' ').nth(2).unwrap_or("");
@@ -60,8 +65,6 @@ impl Tree {
                 .map(str::to_owned)
                 .collect();
             let mount = Mount { at: PathBuf::from(at), v2: kind == "cgroup2", controllers };
-            // A later mount on the same point hides the earlier.
-            mounts.retain(|other| other.at != mount.at);
             mounts.push(mount);
         }
         Tree { mounts }
@@ -295,6 +298,8 @@ mod tests {
 
         let two = Tree::of_mountinfo("30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate");
         assert_eq!(two.kind(), Kind::V2);
+        let over = Tree::of_mountinfo(&format!("{HYBRID}40 30 0:31 / /sys/fs/cgroup rw - cgroup2 none rw"));
+        assert_eq!(over, two);
         assert_eq!(two.paths("/b").file("memory", "memory.current"), Some("/sys/fs/cgroup/b/memory.current".into()));
     }
 
