@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub use bollard_stubs::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, DeviceMapping, EndpointSettings, ExecConfig,
+    ContainerCreateBody, ContainerCreateResponse, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, DeviceMapping, EndpointSettings, ExecConfig,
     HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
     VolumeCreateRequest,
 };

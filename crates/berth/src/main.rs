@@ -2,9 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-/// The engine's side of the command line.
-mod engine;
-
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -26,7 +23,7 @@ fn main() -> ExitCode {
         Err(error) => return cli::misused(&command, &error, &args),
     };
     match matches.subcommand() {
-        Some(("daemon", matches)) => engine::run(matches),
+        Some(("daemon", matches)) => daemon::run(matches),
         Some(("completion", matches)) => completion(matches),
         Some(("man", matches)) => man(matches),
         _ => cli::run(&matches),
@@ -36,7 +33,7 @@ fn main() -> ExitCode {
 /// The whole command line: what help, completions and man pages are made from.
 fn whole() -> Command {
     cli::command().subcommands([
-        engine::command(),
+        daemon::command(),
         Command::new("completion")
             .about("Print the completions of this command line for a shell")
             .override_usage("berth completion SHELL")

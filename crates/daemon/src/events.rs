@@ -111,6 +111,11 @@ impl Events {
         (past.last.iter().cloned().collect(), Listener(past.listeners.subscribe()))
     }
 
+    /// How many listen.
+    pub fn listeners(&self) -> usize {
+        self.lock().listeners.receiver_count()
+    }
+
     /// Something happened to a container; its image, name and labels go along.
     pub fn container(&self, action: &str, container: &Container, more: &[(&str, &str)]) {
         let mut attributes = container.spec.labels.clone();

@@ -35,3 +35,26 @@ pub mod supervise;
 pub mod engine;
 /// Places at which a test can let the engine die.
 mod crash;
+/// What a container consumes.
+pub mod stats;
+/// The processes of a container.
+pub mod top;
+/// What the engine says of itself.
+pub mod info;
+/// The Engine API.
+pub mod http;
+/// From flags to a running engine, and to its end.
+mod serve;
+
+use clap::ArgMatches;
+use std::process::ExitCode;
+
+/// The definition of `berth daemon`.
+pub fn command() -> clap::Command {
+    config::command()
+}
+
+/// Runs the engine until it is told to end.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    serve::run(matches)
+}

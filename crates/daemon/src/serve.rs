@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Result};
 use crate::http;
+use clap::ArgMatches;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -16,8 +17,8 @@ const WORKERS: usize = 2;
 
 /// Runs the engine until it is told to end (SIGTERM, SIGINT). Containers live on with their shims, and so do their
 /// connections and published ports; the next engine takes them over.
-pub fn run(config: Config) -> ExitCode {
-    match start(config) {
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    match Config::read(matches).and_then(start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not be open yet, and a person waits for this line.
@@ -28,6 +29,10 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 fn start(config: Config) -> Result<()> {
+    if config.validate {
+        println!("configuration OK");
+        return Ok(());
+    }
     config.start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -42,10 +47,11 @@ async fn serve(config: Config) -> Result<()> {
     for dir in [&config.data_root, &config.exec_root] {
         std::fs::create_dir_all(dir).doing(format_args!("make {}", dir.display()))?;
     }
-    let _pid_file = PidFile::take(&config.pidfile.clone().unwrap_or_else(|| config.exec_root.join("berth.pid")))?;
+    let _pid_file = PidFile::take(&config.pidfile)?;
     // Listening comes first: clients that come early wait instead of being refused.
     let listeners = http::listen(&config)?;
     let engine = Engine::open(config).await?;
+    raise_file_limit();
     let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).doing("listen for SIGINT")?;
     let ended = tokio::select! {
@@ -56,6 +62,16 @@ async fn serve(config: Config) -> Result<()> {
     info!("ending; containers live on");
     engine.close();
     ended
+}
+
+/// A sandbox costs a few descriptors; the soft limit that services start with is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(errno) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%errno, "the limit of open files stays as it is");
+    }
 }
 
 /// Says which engine has these directories; gone with the engine.

@@ -62,10 +62,6 @@ pub struct Config {
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Registries that may be spoken to without TLS.
     pub insecure_registries: Vec<String>,
-    /// Mirrors of Docker Hub.
-    pub registry_mirrors: Vec<String>,
-    /// Layers that one pull fetches at a time.
-    pub max_concurrent_downloads: usize,
     /// The default bridge.
     pub bridge: Bridge,
     /// From which blocks networks get their subnets; empty: Docker's.
@@ -167,8 +163,6 @@ impl Config {
             default_runtime,
             runtimes,
             insecure_registries: insecure(told.list("insecure-registries"))?,
-            registry_mirrors: mirrors(told.list("registry-mirrors"))?,
-            max_concurrent_downloads: downloads(told)?,
             bridge,
             pools: bridge::pools(told)?,
             dns: told.list("dns").iter().map(|text| address(text)).collect::<Result<_>>()?,
@@ -370,31 +364,6 @@ fn insecure(registries: Vec<String>) -> Result<Vec<String>> {
         }
     }
     Ok(registries)
-}
-
-fn mirrors(mirrors: Vec<String>) -> Result<Vec<String>> {
-    for mirror in &mirrors {
-        let invalid = |why: &str| Error::Invalid(format!("invalid mirror: {mirror:?} {why}"));
-        match mirror.split_once("://") {
-            Some(("http" | "https", rest)) if rest.is_empty() => return Err(invalid("is not a valid URI")),
-            Some(("http" | "https", rest)) if rest.contains(['?', '#', '@']) => {
-                return Err(invalid("must have no user, query or fragment"));
-            }
-            Some(("http" | "https", _)) => {}
-            Some((scheme, _)) => {
-                return Err(Error::Invalid(format!("invalid mirror: unsupported scheme {scheme:?} in {mirror:?}")));
-            }
-            None => return Err(invalid("is not a valid URI")),
-        }
-    }
-    Ok(mirrors)
-}
-
-fn downloads(told: &Told) -> Result<usize> {
-    let number = told.number("max-concurrent-downloads").unwrap_or(3);
-    // 0 is Docker's default in disguise.
-    let number = if number == 0 { 3 } else { number };
-    usize::try_from(number).map_err(|_| Error::Invalid(format!("invalid max concurrent downloads: {number}")))
 }
 
 fn shm_size(told: &Told) -> Result<u64> {

@@ -25,7 +25,7 @@ fn nothing_told_is_the_defaults() {
     assert_eq!(config.exec_root, PathBuf::from("/run/berth"));
     assert_eq!(config.pidfile, PathBuf::from("/run/berth/berth.pid"));
     assert_eq!(config.log, LogSpec::JsonFile { max_size: None, max_files: 1 });
-    assert_eq!((config.shm_size, config.max_concurrent_downloads), (64 << 20, 3));
+    assert_eq!(config.shm_size, 64 << 20);
     assert_eq!(config.default_runtime, OWN_RUNTIME);
     assert!(config.warnings.is_empty() && config.ip_forward && !config.init);
     let wish = config.default_network().unwrap().unwrap();
@@ -37,20 +37,20 @@ fn nothing_told_is_the_defaults() {
 fn flags_and_file_say_the_same_in_their_own_ways() {
     let flags = "-H unix:///a.sock -H unix:///b.sock --data-root /d --exec-root /e -p /p.pid -l warn --log-format json -G staff \
         --cgroup-parent /pods --add-runtime runc=/usr/sbin/runc --default-runtime runc --insecure-registry reg:5000 \
-        --registry-mirror https://mirror.example --label a=b --ip 192.0.2.1 --bip 10.9.0.1/24 --fixed-cidr 10.9.0.128/25 \
+        --label a=b --ip 192.0.2.1 --bip 10.9.0.1/24 --fixed-cidr 10.9.0.128/25 \
         --default-gateway 10.9.0.2 --mtu 1400 --default-address-pool base=10.20.0.0/16,size=24 --ip-masq=false \
         --ip-forward=false --dns 192.0.2.53 --dns-search corp.example --dns-opt ndots:2 --init --default-shm-size 1m \
         --default-ulimit nofile=10:20 --log-opt max-size=1k --log-opt max-file=2 --seccomp-profile unconfined \
-        --no-new-privileges --max-concurrent-downloads 7 --ipv6 --bip6 fd00:1::1/64";
+        --no-new-privileges --ipv6 --bip6 fd00:1::1/64";
     let file = r#"{"hosts":["unix:///a.sock","unix:///b.sock"],"data-root":"/d","exec-root":"/e","pidfile":"/p.pid",
         "log-level":"warn","log-format":"json","group":"staff","cgroup-parent":"/pods",
         "runtimes":{"runc":{"path":"/usr/sbin/runc"}},"default-runtime":"runc","insecure-registries":["reg:5000"],
-        "registry-mirrors":["https://mirror.example"],"labels":["a=b"],"ip":"192.0.2.1","bip":"10.9.0.1/24",
+        "labels":["a=b"],"ip":"192.0.2.1","bip":"10.9.0.1/24",
         "fixed-cidr":"10.9.0.128/25","default-gateway":"10.9.0.2","mtu":1400,
         "default-address-pools":[{"base":"10.20.0.0/16","size":24}],"ip-masq":false,"ip-forward":false,
         "dns":["192.0.2.53"],"dns-search":["corp.example"],"dns-opts":["ndots:2"],"init":true,"default-shm-size":"1m",
         "default-ulimits":{"nofile":{"Name":"nofile","Soft":10,"Hard":20}},"log-opts":{"max-size":"1k","max-file":"2"},
-        "seccomp-profile":"unconfined","no-new-privileges":true,"max-concurrent-downloads":7,"ipv6":true,
+        "seccomp-profile":"unconfined","no-new-privileges":true,"ipv6":true,
         "bip6":"fd00:1::1/64"}"#;
     let (by_flags, by_file) = (config(flags, "").unwrap(), config("", file).unwrap());
     assert_eq!(format!("{by_flags:?}"), format!("{by_file:?}"));
@@ -111,9 +111,6 @@ fn every_wrong_value_is_named() {
         ("--default-address-pool base=10.0.0.0/16,size=8", "", "base=10.0.0.0/16,size=8"),
         ("--default-address-pool 10.0.0.0/16", "", "it is not of the form base=CIDR,size=BITS"),
         ("--insecure-registry http://reg", "", "insecure registry http://reg should not contain '://'"),
-        ("--registry-mirror ftp://m", "", "invalid mirror: unsupported scheme \"ftp\" in \"ftp://m\""),
-        ("--registry-mirror mirror", "", "invalid mirror: \"mirror\" is not a valid URI"),
-        ("--max-concurrent-downloads -1", "", "invalid max concurrent downloads: -1"),
         ("--exec-opt native.cgroupdriver=cgroups", "", "native.cgroupdriver option cgroups is not supported"),
         ("--seccomp-profile /nowhere.json", "", "opening seccomp profile (/nowhere.json) failed"),
         (

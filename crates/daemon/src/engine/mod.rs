@@ -26,6 +26,7 @@ mod start;
 mod stop;
 
 pub use create::Created;
+pub(crate) use remove::tree_size;
 pub use exec::{ExecSpec, ExecView};
 pub use stop::{Attached, Ended, Until, Update};
 

@@ -1,0 +1,151 @@
+//! Networks: for now they can be looked at.
+
+use super::answer::{Answer, json};
+use super::ask::Ask;
+use super::filters::{Filters, name_fits};
+use super::show::network::fixed_id;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::time;
+use plan::world::Network;
+use serde_json::{Map, Value, json};
+
+/// The two that are no facts: their names are also the names of their drivers, but for Docker's word for nothing.
+const FIXED: [(&str, &str); 2] = [("host", "host"), ("none", "null")];
+
+struct Shown {
+    id: String,
+    name: String,
+    driver: &'static str,
+    value: Value,
+}
+
+pub fn list(ask: &Ask) -> Result<Answer> {
+    let known = ["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
+    let filters = Filters::read(&ask.query, &known)?;
+    let dangling = filters.switch("dangling")?;
+    for kind in filters.get("type") {
+        if !["builtin", "custom"].contains(&kind.as_str()) {
+            return Err(Error::Invalid(format!("invalid filter: 'type'='{kind}'")));
+        }
+    }
+    let builtin = |name: &str| ["bridge", "host", "none"].contains(&name);
+    let all = all(&ask.engine);
+    let fitting = all.into_iter().filter(|shown| {
+        filters.fits("name", |pattern| name_fits(pattern, &shown.name))
+            && filters.fits("id", |prefix| shown.id.starts_with(prefix))
+            && filters.fits("driver", |driver| driver == shown.driver)
+            && filters.fits("scope", |scope| scope == "local")
+            && filters.fits("type", |kind| (kind == "builtin") == builtin(&shown.name))
+            && filters.labels_fit(&Default::default())
+            // None of these can be removed, so none dangles.
+            && dangling.is_none_or(|wanted| !wanted || !builtin(&shown.name))
+    });
+    Ok(json(&fitting.map(|shown| shown.value).collect::<Vec<_>>()))
+}
+
+pub fn inspect(ask: &Ask) -> Result<Answer> {
+    let all = all(&ask.engine);
+    let wanted = ask.name();
+    // The whole id, then the name, then the beginning of an id.
+    let exact = all.iter().find(|n| n.id == wanted).or_else(|| all.iter().find(|n| n.name == wanted));
+    let found = match exact {
+        Some(found) => found,
+        None => match &all.iter().filter(|n| n.id.starts_with(wanted)).collect::<Vec<_>>()[..] {
+            [one] => *one,
+            [] => return Err(Error::NotFound(format!("network {wanted} not found"))),
+            many => {
+                return Err(Error::Invalid(format!(
+                    "network {wanted} is ambiguous ({} matches found based on ID prefix)",
+                    many.len()
+                )));
+            }
+        },
+    };
+    Ok(json(&found.value))
+}
+
+fn all(engine: &Engine) -> Vec<Shown> {
+    let mut all: Vec<Shown> = engine.networks().iter().map(|network| bridge(engine, network)).collect();
+    all.extend(FIXED.map(|(name, driver)| {
+        let id = fixed_id(name);
+        let value = wire(engine, &id, name, driver);
+        Shown { id, name: name.to_owned(), driver, value }
+    }));
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+fn wire(engine: &Engine, id: &str, name: &str, driver: &str) -> Value {
+    json!({
+        "Name": name,
+        "Id": id,
+        // Networks keep no birthday yet; the engine's start is when they came to be in this kernel.
+        "Created": time::rfc3339(engine.since),
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv4": true,
+        "EnableIPv6": false,
+        "IPAM": { "Driver": "default", "Options": null, "Config": null },
+        "Internal": false,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": {},
+        "Options": {},
+        "Labels": {},
+    })
+}
+
+fn bridge(engine: &Engine, network: &Network) -> Shown {
+    let id = network.id.as_str().to_owned();
+    let mut value = wire(engine, &id, &network.name, "bridge");
+    let mut subnets = Vec::new();
+    if let Some(v4) = &network.v4 {
+        subnets.push(json!({ "Subnet": v4.net.to_string(), "Gateway": v4.gateway.to_string() }));
+        if v4.range != v4.net {
+            subnets[0]["IPRange"] = v4.range.to_string().into();
+        }
+    }
+    if let Some(v6) = &network.v6 {
+        let mut subnet = json!({ "Subnet": v6.net.to_string(), "Gateway": v6.gateway.to_string() });
+        if v6.range != v6.net {
+            subnet["IPRange"] = v6.range.to_string().into();
+        }
+        subnets.push(subnet);
+    }
+    value["IPAM"]["Config"] = Value::Array(subnets);
+    value["EnableIPv4"] = network.v4.is_some().into();
+    value["EnableIPv6"] = network.v6.is_some().into();
+    value["Internal"] = network.internal.into();
+    let mut containers = Map::new();
+    for (container, endpoint) in engine.members(&network.id) {
+        let with_prefix = |addr: Option<String>, prefix: Option<u8>| match (addr, prefix) {
+            (Some(addr), Some(prefix)) => format!("{addr}/{prefix}"),
+            _ => String::new(),
+        };
+        let v4 = with_prefix(endpoint.addr4.map(|a| a.to_string()), network.v4.as_ref().map(|v4| v4.net.prefix_len()));
+        let v6 = with_prefix(endpoint.addr6.map(|a| a.to_string()), network.v6.as_ref().map(|v6| v6.net.prefix_len()));
+        let shown = json!({
+            "Name": endpoint.container_name,
+            "EndpointID": endpoint.id.as_str(),
+            "MacAddress": endpoint.mac.to_string(),
+            "IPv4Address": v4,
+            "IPv6Address": v6,
+        });
+        containers.insert(container.as_str().to_owned(), shown);
+    }
+    value["Containers"] = Value::Object(containers);
+    if network.name == plan::decide::DEFAULT_BRIDGE {
+        value["Options"] = json!({
+            "com.docker.network.bridge.default_bridge": "true",
+            "com.docker.network.bridge.enable_icc": network.icc.to_string(),
+            "com.docker.network.bridge.enable_ip_masquerade": network.masquerade.to_string(),
+            "com.docker.network.bridge.host_binding_ipv4": engine.config.bridge.host_ip.to_string(),
+            "com.docker.network.bridge.name": network.bridge.as_str(),
+            "com.docker.network.driver.mtu": network.mtu.to_string(),
+        });
+    }
+    Shown { id, name: network.name.clone(), driver: "bridge", value }
+}
