@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub use bollard_stubs::models::{
-    ContainerCreateBody, ContainerCreateResponse, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, DeviceMapping, EndpointSettings, ExecConfig,
-    HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountType, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
-    VolumeCreateRequest,
+    ContainerCreateBody, ContainerCreateResponse, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody,
+    DeviceMapping, EndpointSettings, ExecConfig, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount,
+    MountType, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
 
 use serde::{Deserialize, Serialize};

@@ -3,48 +3,48 @@
 //! In reading order:
 #![forbid(unsafe_code)]
 
+/// Flags and `daemon.json`.
+pub mod config;
 /// A container: what was asked for, what was chosen, and how it stands.
 pub mod container;
+/// Places at which a test can let the engine die.
+mod crash;
+/// Everything that can be asked of the engine.
+pub mod engine;
 /// What went wrong, and whose doing it was.
 pub mod error;
+/// What happened, for whoever listens.
+pub mod events;
+/// The Engine API.
+pub mod http;
+/// What the engine says of itself.
+pub mod info;
+/// Reading containers' logs.
+pub mod logs;
+/// The one thread that owns the network.
+pub mod network;
 /// From a container as asked for to what an OCI runtime reads.
 pub mod oci;
 /// A container's root file system.
 pub mod rootfs;
 /// The filter of system calls.
 pub mod seccomp;
+/// From flags to a running engine, and to its end.
+mod serve;
+/// What a container consumes.
+pub mod stats;
+/// Where facts live.
+pub mod store;
+/// Talking to shims.
+pub mod supervise;
+/// Points in time as Docker writes and reads them.
+pub mod time;
+/// The processes of a container.
+pub mod top;
 /// Who a container runs as.
 pub mod users;
 /// Volumes, and what a container's mounts are on the host.
 pub mod volumes;
-/// What happened, for whoever listens.
-pub mod events;
-/// Points in time as Docker writes and reads them.
-pub mod time;
-/// Flags and `daemon.json`.
-pub mod config;
-/// Reading containers' logs.
-pub mod logs;
-/// Where facts live.
-pub mod store;
-/// The one thread that owns the network.
-pub mod network;
-/// Talking to shims.
-pub mod supervise;
-/// Everything that can be asked of the engine.
-pub mod engine;
-/// Places at which a test can let the engine die.
-mod crash;
-/// What a container consumes.
-pub mod stats;
-/// The processes of a container.
-pub mod top;
-/// What the engine says of itself.
-pub mod info;
-/// The Engine API.
-pub mod http;
-/// From flags to a running engine, and to its end.
-mod serve;
 
 use clap::ArgMatches;
 use std::process::ExitCode;

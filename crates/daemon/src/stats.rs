@@ -156,7 +156,10 @@ impl Reader<'_> {
 
 /// Lines of a name and a number.
 fn table(text: &str) -> BTreeMap<String, u64> {
-    text.lines().filter_map(|line| line.split_once(' ')).filter_map(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?))).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?)))
+        .collect()
 }
 
 /// Nanoseconds of all processors together, and how many there are.

@@ -158,8 +158,7 @@ fn terminal(device: i32) -> String {
 
 /// The hour of today, or the day (UTC).
 fn start_text(started: SystemTime, now: SystemTime) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let text = time::rfc3339(started);
     if now.duration_since(started).unwrap_or_default() < Duration::from_secs(86_400) {
         return text[11..16].to_owned();

@@ -318,7 +318,14 @@ pub const ROWS: &[Row] = &[
     short('p', row("pidfile", "pidfile", Text, Used, "", "File with the engine's process id")),
     row("", "proxies", Object, PROXY, "", ""),
     row("raw-logs", "raw-logs", Switch, Used, "false", "No colours in the engine's own log"),
-    row("registry-mirror", "registry-mirrors", List, Moot("mirrors are not asked yet; images come from their own registry"), "", "Mirror of Docker Hub, a URL"),
+    row(
+        "registry-mirror",
+        "registry-mirrors",
+        List,
+        Moot("mirrors are not asked yet; images come from their own registry"),
+        "",
+        "Mirror of Docker Hub, a URL",
+    ),
     row("rootless", "", Switch, Absent("running without root is not there yet"), "false", "Run without root"),
     row(
         "seccomp-profile",

@@ -26,8 +26,8 @@ mod start;
 mod stop;
 
 pub use create::Created;
-pub(crate) use remove::tree_size;
 pub use exec::{ExecSpec, ExecView};
+pub(crate) use remove::tree_size;
 pub use stop::{Attached, Ended, Until, Update};
 
 use crate::config::{Config, OWN_RUNTIME};
@@ -239,7 +239,10 @@ impl Engine {
         let program = match self.config.runtimes.get(name) {
             Some(path) => path.clone(),
             None if name == OWN_RUNTIME => {
-                args.extend(["--seccomp-cache".to_owned(), self.config.data_root.join("seccomp").display().to_string()]);
+                args.extend([
+                    "--seccomp-cache".to_owned(),
+                    self.config.data_root.join("seccomp").display().to_string(),
+                ]);
                 self.programs.runtime.clone()
             }
             // A path, as in `--runtime /usr/sbin/runc`.

@@ -9,8 +9,8 @@ use crate::error::{Doing, Error, Result};
 use crate::rootfs::archive::{Files, PathStat, Put};
 use crate::{rootfs, time, users};
 use axum::body::Body;
-use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::StatusCode;
+use axum::http::header::{HeaderName, HeaderValue};
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 use std::os::fd::{AsFd, OwnedFd};
@@ -133,9 +133,15 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        for (plain, encoded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")]
-        {
+        for (plain, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }
     }

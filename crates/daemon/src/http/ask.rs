@@ -175,14 +175,19 @@ mod tests {
     fn bad_values_are_named() {
         let query = Query::of("t=soon&n=5");
         assert_eq!(query.parsed::<i64>("n").unwrap(), Some(5));
-        assert_eq!(query.parsed::<i64>("t").unwrap_err().to_string(), "invalid value \"soon\" for t: invalid digit found in string");
+        assert_eq!(
+            query.parsed::<i64>("t").unwrap_err().to_string(),
+            "invalid value \"soon\" for t: invalid digit found in string"
+        );
         assert_eq!(query.parsed::<i64>("missing").unwrap(), None);
     }
 
     #[test]
     fn bad_json_names_the_field() {
         let refused = |text: &str| parse::<api::ContainerCreateBody>(text.as_bytes()).unwrap_err().to_string();
-        assert!(refused(r#"{"HostConfig":{"Memory":"lots"}}"#).starts_with("invalid JSON: HostConfig.Memory: invalid type"));
+        assert!(
+            refused(r#"{"HostConfig":{"Memory":"lots"}}"#).starts_with("invalid JSON: HostConfig.Memory: invalid type")
+        );
         assert!(refused(r#"{"Env":["a",5]}"#).starts_with("invalid JSON: Env[1]: invalid type: integer `5`"));
         assert!(refused("{").starts_with("invalid JSON: EOF"));
         assert!(refused("{} x").starts_with("invalid JSON: unexpected content after JSON"));

@@ -154,7 +154,8 @@ pub fn wait(ask: &Ask) -> Result<Answer> {
     let body = stream::once(async move {
         let ended = ended.await;
         let error = ended.error.map(|message| WaitError { message });
-        let mut text = serde_json::to_vec(&WaitResponse { status_code: ended.code, error }).map_err(io::Error::other)?;
+        let mut text =
+            serde_json::to_vec(&WaitResponse { status_code: ended.code, error }).map_err(io::Error::other)?;
         text.push(b'\n');
         Ok(Bytes::from(text))
     });
@@ -181,11 +182,8 @@ pub async fn attach(mut ask: Ask) -> Result<Answer> {
     } else {
         None
     };
-    let streams = if is("stream") {
-        Some(ask.engine.attach(container.id.as_str(), stdin, stdout, stderr).await?)
-    } else {
-        None
-    };
+    let streams =
+        if is("stream") { Some(ask.engine.attach(container.id.as_str(), stdin, stdout, stderr).await?) } else { None };
     let kind = streams::kind(container.spec.tty, ask.version);
     Ok(streams::hijack(&mut ask.request, body, kind, move |input, mut output| async move {
         use tokio::io::AsyncWriteExt;

@@ -77,7 +77,10 @@ mod tests {
             assert_eq!(DetachKeys::parse(text).unwrap().keys, keys, "{text}");
         }
         for bad in ["ctrl-", "ctrl-A", "ctrl-pp", "ab", ",", "ctrl-p,", "é", "shift-a"] {
-            assert_eq!(DetachKeys::parse(bad).unwrap_err().to_string(), format!("Invalid detach keys ({bad}) provided"));
+            assert_eq!(
+                DetachKeys::parse(bad).unwrap_err().to_string(),
+                format!("Invalid detach keys ({bad}) provided")
+            );
         }
     }
 

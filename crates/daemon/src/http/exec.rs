@@ -27,7 +27,9 @@ pub async fn create(mut ask: Ask) -> Result<Answer> {
     }
     let workdir = body.working_dir.filter(|dir| !dir.is_empty());
     if let Some(dir) = workdir.as_ref().filter(|dir| !dir.starts_with('/')) {
-        return Err(Error::Invalid(format!("the working directory '{dir}' is invalid, it needs to be an absolute path")));
+        return Err(Error::Invalid(format!(
+            "the working directory '{dir}' is invalid, it needs to be an absolute path"
+        )));
     }
     let spec = ExecSpec {
         argv,

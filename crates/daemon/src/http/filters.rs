@@ -24,9 +24,11 @@ impl Filters {
                 return Err(Error::Invalid(format!("invalid filter '{name}'")));
             }
             let values: Vec<String> = match values {
-                Value::Array(list) => {
-                    list.iter().map(|value| value.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(invalid)?
-                }
+                Value::Array(list) => list
+                    .iter()
+                    .map(|value| value.as_str().map(str::to_owned))
+                    .collect::<Option<_>>()
+                    .ok_or_else(invalid)?,
                 // The old spelling: {"name":{"web":true}}.
                 Value::Object(map) => {
                     map.into_iter().filter(|(_, on)| on.as_bool() == Some(true)).map(|(value, _)| value).collect()

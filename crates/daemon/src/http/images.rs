@@ -100,8 +100,7 @@ pub fn summary(image: &Image, containers: i64) -> Value {
 }
 
 pub fn list(ask: &Ask) -> Result<Answer> {
-    let filters =
-        Filters::read(&ask.query, &["before", "dangling", "label", "label!", "reference", "since", "until"])?;
+    let filters = Filters::read(&ask.query, &["before", "dangling", "label", "label!", "reference", "since", "until"])?;
     let dangling = filters.switch("dangling")?;
     let until = filters.until()?.map(time::unix);
     let created = |name: &str| match filters.get(name) {
@@ -210,10 +209,9 @@ fn user(engine: &Engine, image: &ImageId) -> Option<InUse> {
     let id = image.to_string();
     let mut users: Vec<_> = engine.all().into_iter().filter(|c| c.image_id == id).collect();
     users.sort_by_key(|container| !container.state.phase.is_alive());
-    users.first().map(|container| InUse {
-        container: container.id.to_string(),
-        running: container.state.phase.is_alive(),
-    })
+    users
+        .first()
+        .map(|container| InUse { container: container.id.to_string(), running: container.state.phase.is_alive() })
 }
 
 fn show_removed(removed: &[Removed]) -> Vec<Value> {
@@ -237,7 +235,8 @@ pub async fn remove(ask: Ask) -> Result<Answer> {
     let (name, force) = (ask.name().to_owned(), ask.query.is("force"));
     let removed = volumes::blocking(ask.engine.clone(), move |engine| {
         let id = engine.images.resolve(&name).ok().map(|image| image.id.to_string());
-        let removed = engine.images.remove(&name, force, &|image| user(engine, image)).map_err(|error| failed(&error))?;
+        let removed =
+            engine.images.remove(&name, force, &|image| user(engine, image)).map_err(|error| failed(&error))?;
         tell_removed(engine, &removed, id.as_deref());
         Ok(removed)
     })
@@ -348,7 +347,8 @@ async fn pull(ask: Ask) -> Result<Answer> {
     let engine = ask.engine.clone();
     let work = async move {
         let before = engine.images.resolve(&reference.to_string()).ok().map(|image| image.id);
-        let pulled = engine.images.pull(&reference, &platform, &access, sender).await.map_err(|error| failed(&error))?;
+        let pulled =
+            engine.images.pull(&reference, &platform, &access, sender).await.map_err(|error| failed(&error))?;
         engine.events.image("pull", &reference.familiar(), &reference.familiar());
         let word = if before == Some(pulled.id) { "Image is up to date" } else { "Downloaded newer image" };
         Ok(vec![json!({ "status": format!("Status: {word} for {}", reference.familiar()) })])
@@ -357,8 +357,8 @@ async fn pull(ask: Ask) -> Result<Answer> {
 }
 
 pub async fn push(ask: Ask) -> Result<Answer> {
-    let reference = named(Some(ask.name()), ask.query.text("tag"))?
-        .ok_or_else(|| Error::Invalid("no image name given".into()))?;
+    let reference =
+        named(Some(ask.name()), ask.query.text("tag"))?.ok_or_else(|| Error::Invalid("no image name given".into()))?;
     let access = access(&ask)?;
     let (sender, lines) = unbounded_channel();
     let engine = ask.engine.clone();
@@ -426,10 +426,9 @@ pub async fn load(mut ask: Ask) -> Result<Answer> {
         return Err(Error::Absent("platform: loading one platform of several is not there yet".into()));
     }
     let body = pipes::reader(ask.take_body());
-    let loaded = volumes::blocking(ask.engine.clone(), move |engine| {
-        engine.images.load(body).map_err(|error| failed(&error))
-    })
-    .await?;
+    let loaded =
+        volumes::blocking(ask.engine.clone(), move |engine| engine.images.load(body).map_err(|error| failed(&error)))
+            .await?;
     let mut text = String::new();
     for image in loaded {
         let id = image.id.to_string();
@@ -530,7 +529,16 @@ fn run_config(container: &Container) -> Result<RunConfig> {
 /// What the request says of the configuration replaces, where it says anything.
 fn over(config: RunConfig, body: Option<Value>) -> Result<RunConfig> {
     const FIELDS: [&str; 10] = [
-        "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "Healthcheck",
+        "User",
+        "ExposedPorts",
+        "Env",
+        "Entrypoint",
+        "Cmd",
+        "Volumes",
+        "WorkingDir",
+        "Labels",
+        "StopSignal",
+        "Healthcheck",
     ];
     let Some(Value::Object(body)) = body else { return Ok(config) };
     let mut whole = serde_json::to_value(config).doing("encode an image's configuration")?;

@@ -15,8 +15,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 const KNOWN: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 const STATES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
@@ -170,7 +184,10 @@ impl<'a> Picker<'a> {
         };
         let exposed = |range: &PortRange| container.spec.network.exposed.iter().any(|(p, proto)| range.has(*p, *proto));
         let mounted = |wanted: &str| {
-            container.mounts.iter().any(|m| m.volume.as_deref() == Some(wanted) || m.target == wanted || m.source.as_os_str() == wanted)
+            container
+                .mounts
+                .iter()
+                .any(|m| m.volume.as_deref() == Some(wanted) || m.target == wanted || m.source.as_os_str() == wanted)
         };
         let of_image = || self.ancestors.contains(&container.image_id) || self.descends(container);
         filters.fits("id", |prefix| container.id.as_str().starts_with(prefix))

@@ -122,7 +122,10 @@ mod tests {
     async fn a_body_is_read_to_its_end() {
         let text = "x".repeat(300_000);
         let mut reader = reader(Body::from_stream(stream::iter(
-            text.as_bytes().chunks(999).map(|chunk| Ok::<_, io::Error>(Bytes::copy_from_slice(chunk))).collect::<Vec<_>>(),
+            text.as_bytes()
+                .chunks(999)
+                .map(|chunk| Ok::<_, io::Error>(Bytes::copy_from_slice(chunk)))
+                .collect::<Vec<_>>(),
         )));
         let read = tokio::task::spawn_blocking(move || {
             let mut all = String::new();

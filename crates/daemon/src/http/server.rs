@@ -52,7 +52,8 @@ fn listen_on(socket: &Path, group: Option<u32>) -> Result<UnixListener> {
     if let Some(group) = group {
         std::os::unix::fs::chown(socket, None, Some(group)).doing(format_args!("chown {}", socket.display()))?;
     }
-    std::fs::set_permissions(socket, Permissions::from_mode(0o660)).doing(format_args!("chmod {}", socket.display()))?;
+    std::fs::set_permissions(socket, Permissions::from_mode(0o660))
+        .doing(format_args!("chmod {}", socket.display()))?;
     Ok(listener)
 }
 
@@ -63,7 +64,9 @@ fn group_id(group: &str) -> Result<u32> {
     let text = std::fs::read_to_string("/etc/group").doing("read /etc/group")?;
     let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let found = lines.find(|words| words.first() == Some(&group)).and_then(|words| words.get(2)?.parse().ok());
-    found.ok_or_else(|| Error::Invalid(format!("--group {group}: there is no such group; make it with groupadd, or give its number")))
+    found.ok_or_else(|| {
+        Error::Invalid(format!("--group {group}: there is no such group; make it with groupadd, or give its number"))
+    })
 }
 
 /// Answers requests until the process ends.

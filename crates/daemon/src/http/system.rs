@@ -61,9 +61,7 @@ pub async fn disk_usage(ask: Ask) -> Result<Answer> {
         }
         if wanted("container") {
             let now = SystemTime::now();
-            let shown = containers
-                .iter()
-                .map(|c| summary::summary(c, &Places::default(), Some(sizes(engine, c)), now));
+            let shown = containers.iter().map(|c| summary::summary(c, &Places::default(), Some(sizes(engine, c)), now));
             value["Containers"] = shown.collect::<Vec<_>>().into();
         }
         if wanted("volume") {
@@ -85,8 +83,21 @@ pub async fn disk_usage(ask: Ask) -> Result<Answer> {
 }
 
 const EVENT_FILTERS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "label!", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "label!",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 pub fn events(ask: &Ask) -> Result<Answer> {
@@ -145,9 +156,8 @@ impl Live {
 
 fn wanted(event: &Event, filters: &Filters) -> bool {
     let attribute = |key: &str| event.attributes.get(key).map_or("", String::as_str);
-    let about = |kind: Kind, value: &str| {
-        event.kind == kind && (event.id.starts_with(value) || attribute("name") == value)
-    };
+    let about =
+        |kind: Kind, value: &str| event.kind == kind && (event.id.starts_with(value) || attribute("name") == value);
     let of_container = |value: &str| {
         about(Kind::Container, value) || (event.kind == Kind::Network && attribute("container").starts_with(value))
     };

@@ -16,7 +16,8 @@ pub fn text(version: Version) -> String {
 /// # Errors
 /// Too old or too new, in Docker's words.
 pub fn split(path: &str) -> Result<(Version, &str)> {
-    let Some((word, rest)) = path.strip_prefix("/v").map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len()))) else {
+    let Some((word, rest)) = path.strip_prefix("/v").map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len())))
+    else {
         return Ok((NEWEST, path));
     };
     if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -65,7 +66,9 @@ mod tests {
         assert_eq!(refused("/v9.9/_ping"), new);
         assert_eq!(refused("/v1.54/x"), new.replace("9.9", "1.54"));
         assert_eq!(refused("/v1.100/x"), new.replace("9.9", "1.100"), "100 is more than 53");
-        assert!(refused("/v1.10/x").starts_with("client version 1.10 is too old. Minimum supported API version is 1.24"));
+        assert!(
+            refused("/v1.10/x").starts_with("client version 1.10 is too old. Minimum supported API version is 1.24")
+        );
         assert!(refused("/v1.2.3/x").contains("1.2.3"));
         assert!(refused("/v1./x").contains("1."));
     }

@@ -40,7 +40,9 @@ pub fn list(ask: &Ask) -> Result<Answer> {
 pub async fn create(mut ask: Ask) -> Result<Answer> {
     let body: VolumeCreateRequest = ask.json().await?.unwrap_or_default();
     if let Some(driver) = body.driver.filter(|driver| !driver.is_empty() && driver != "local") {
-        return Err(Error::NotFound(format!("create volume: error looking up volume plugin {driver}: plugin \"{driver}\" not found")));
+        return Err(Error::NotFound(format!(
+            "create volume: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+        )));
     }
     if body.cluster_volume_spec.is_some() {
         return Err(Error::Absent("ClusterVolumeSpec: berth has no cluster volumes".into()));

@@ -107,17 +107,48 @@ fn the_network_settings_have_dockers_fields_and_no_others() {
     assert_eq!(keys(&new), ["Networks", "Ports", "SandboxID", "SandboxKey"]);
     let bridge = &new["Networks"]["bridge"];
     let want = [
-        "Aliases", "DNSNames", "DriverOpts", "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen",
-        "GwPriority", "IPAMConfig", "IPAddress", "IPPrefixLen", "IPv6Gateway", "Links", "MacAddress", "NetworkID",
+        "Aliases",
+        "DNSNames",
+        "DriverOpts",
+        "EndpointID",
+        "Gateway",
+        "GlobalIPv6Address",
+        "GlobalIPv6PrefixLen",
+        "GwPriority",
+        "IPAMConfig",
+        "IPAddress",
+        "IPPrefixLen",
+        "IPv6Gateway",
+        "Links",
+        "MacAddress",
+        "NetworkID",
     ];
     assert_eq!(keys(bridge), want);
-    assert_eq!((&bridge["IPAddress"], &bridge["Gateway"], &bridge["IPPrefixLen"]), (&json!("172.17.0.2"), &json!("172.17.0.1"), &json!(16)));
+    assert_eq!(
+        (&bridge["IPAddress"], &bridge["Gateway"], &bridge["IPPrefixLen"]),
+        (&json!("172.17.0.2"), &json!("172.17.0.1"), &json!(16))
+    );
     assert_eq!(bridge["MacAddress"], "02:42:ac:11:00:02");
     let old = shown(Phase::Running, places(), (1, 51))["NetworkSettings"].clone();
     let mut want = vec![
-        "Bridge", "EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "HairpinMode", "IPAddress",
-        "IPPrefixLen", "IPv6Gateway", "LinkLocalIPv6Address", "LinkLocalIPv6PrefixLen", "MacAddress", "Networks", "Ports",
-        "SandboxID", "SandboxKey", "SecondaryIPAddresses", "SecondaryIPv6Addresses",
+        "Bridge",
+        "EndpointID",
+        "Gateway",
+        "GlobalIPv6Address",
+        "GlobalIPv6PrefixLen",
+        "HairpinMode",
+        "IPAddress",
+        "IPPrefixLen",
+        "IPv6Gateway",
+        "LinkLocalIPv6Address",
+        "LinkLocalIPv6PrefixLen",
+        "MacAddress",
+        "Networks",
+        "Ports",
+        "SandboxID",
+        "SandboxKey",
+        "SecondaryIPAddresses",
+        "SecondaryIPv6Addresses",
     ];
     want.sort_unstable();
     assert_eq!(keys(&old), want);
@@ -153,8 +184,14 @@ fn ports_are_listed_one_by_one() {
 fn a_container_that_does_not_run_shows_its_network_with_empty_fields() {
     let value = shown(Phase::Exited, Places::default(), (1, 44));
     let bridge = &value["NetworkSettings"]["Networks"]["bridge"];
-    assert_eq!((&bridge["IPAddress"], &bridge["EndpointID"], &bridge["IPPrefixLen"]), (&json!(""), &json!(""), &json!(0)));
-    assert_eq!((&value["NetworkSettings"]["SandboxID"], &value["NetworkSettings"]["SandboxKey"]), (&json!(""), &json!("")));
+    assert_eq!(
+        (&bridge["IPAddress"], &bridge["EndpointID"], &bridge["IPPrefixLen"]),
+        (&json!(""), &json!(""), &json!(0))
+    );
+    assert_eq!(
+        (&value["NetworkSettings"]["SandboxID"], &value["NetworkSettings"]["SandboxKey"]),
+        (&json!(""), &json!(""))
+    );
     let networks = |mode| {
         let mut container = container(Phase::Running);
         container.spec.network.mode = mode;
@@ -182,7 +219,7 @@ fn the_host_configuration_is_what_was_asked_over_dockers_defaults() {
         ("Sysctls", json!({"net.a": "1"})),
         ("Runtime", json!("berth-runtime")),
         ("IpcMode", json!("private")),
-        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("LogConfig", json!({"Type": "none", "Config": {}})),
         ("PidsLimit", Value::Null),
         ("Memory", json!(0)),
         ("ConsoleSize", json!([0, 0])),
@@ -255,5 +292,8 @@ fn states_read_as_in_ps() {
     assert_eq!(status(Phase::Restarting, ended), "Restarting (3) 2 seconds ago");
     let state = shown(Phase::Paused, places(), (1, 53))["State"].clone();
     assert_eq!((&state["Running"], &state["Paused"], &state["Status"]), (&json!(true), &json!(true), &json!("paused")));
-    assert_eq!((&state["StartedAt"], &state["FinishedAt"]), (&json!("1970-01-01T00:00:02Z"), &json!(crate::time::NEVER)));
+    assert_eq!(
+        (&state["StartedAt"], &state["FinishedAt"]),
+        (&json!("1970-01-01T00:00:02Z"), &json!(crate::time::NEVER))
+    );
 }

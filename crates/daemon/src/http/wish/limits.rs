@@ -106,9 +106,9 @@ pub fn resources(asked: &Asked, cpus: usize, warnings: &mut Vec<String>) -> Resu
     }
     let positive = |value: Option<i64>, what: &str| match value {
         None => Ok(None),
-        Some(value) => u64::try_from(value).map(Some).map_err(|_| {
-            Error::Invalid(format!("invalid {what} ({value}): value must be a positive integer"))
-        }),
+        Some(value) => u64::try_from(value)
+            .map(Some)
+            .map_err(|_| Error::Invalid(format!("invalid {what} ({value}): value must be a positive integer"))),
     };
     Ok(Resources {
         memory: asked.memory,

@@ -195,7 +195,9 @@ impl Wish {
     fn healthcheck(&self, warnings: &mut Vec<String>) -> Result<()> {
         let Some(check) = &self.body.healthcheck else { return Ok(()) };
         let test = check.test.clone().unwrap_or_default();
-        for (name, nanos) in [("Interval", check.interval), ("Timeout", check.timeout), ("StartPeriod", check.start_period)] {
+        for (name, nanos) in
+            [("Interval", check.interval), ("Timeout", check.timeout), ("StartPeriod", check.start_period)]
+        {
             if nanos.is_some_and(|nanos| nanos != 0 && nanos < 1_000_000) {
                 return Err(Error::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
             }
@@ -276,9 +278,11 @@ pub fn restart(policy: Option<&RestartPolicy>) -> Result<Restart> {
 fn cgroup_parent(host: &HostConfig) -> Result<Option<String>> {
     let parent = host.cgroup_parent.clone().filter(|parent| !parent.is_empty());
     match &parent {
-        Some(text) if text.split('/').any(|part| part == "..") || text.ends_with(".slice") => Err(Error::Invalid(format!(
-            "invalid CgroupParent {text}: it is a path from the root of the cgroup tree, without \"..\", and no systemd slice"
-        ))),
+        Some(text) if text.split('/').any(|part| part == "..") || text.ends_with(".slice") => {
+            Err(Error::Invalid(format!(
+                "invalid CgroupParent {text}: it is a path from the root of the cgroup tree, without \"..\", and no systemd slice"
+            )))
+        }
         _ => Ok(parent),
     }
 }

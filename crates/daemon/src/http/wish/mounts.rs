@@ -154,7 +154,9 @@ fn of_mount(mount: &Mount) -> Result<MountSpec> {
             }
             let options = mount.bind_options.clone().unwrap_or_default();
             if options.non_recursive == Some(true) {
-                return Err(Error::Absent("Mounts: BindOptions.NonRecursive: a bind without what lies below is not there yet".into()));
+                return Err(Error::Absent(
+                    "Mounts: BindOptions.NonRecursive: a bind without what lies below is not there yet".into(),
+                ));
             }
             if options.read_only_force_recursive == Some(true) {
                 return Err(Error::Absent("Mounts: BindOptions.ReadOnlyForceRecursive is not there yet".into()));
@@ -177,7 +179,9 @@ fn of_mount(mount: &Mount) -> Result<MountSpec> {
                     )));
                 }
                 if driver.options.is_some_and(|options| !options.is_empty()) {
-                    return Err(Error::Absent("Mounts: VolumeOptions.DriverConfig.Options: volumes take no options here".into()));
+                    return Err(Error::Absent(
+                        "Mounts: VolumeOptions.DriverConfig.Options: volumes take no options here".into(),
+                    ));
                 }
             }
             let name = Some(source).filter(|name| !name.is_empty());
@@ -211,8 +215,26 @@ fn of_mount(mount: &Mount) -> Result<MountSpec> {
 /// Options of `--tmpfs`, as mount(8) has them.
 fn tmpfs_options(options: &str) -> Result<String> {
     const FLAGS: [&str; 20] = [
-        "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "remount", "mand",
-        "nomand", "atime", "noatime", "diratime", "nodiratime", "strictatime", "relatime",
+        "ro",
+        "rw",
+        "exec",
+        "noexec",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "sync",
+        "async",
+        "dirsync",
+        "remount",
+        "mand",
+        "nomand",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "strictatime",
+        "relatime",
     ];
     const VALUES: [&str; 8] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"];
     for word in options.split(',').filter(|_| !options.is_empty()) {

@@ -76,9 +76,7 @@ fn conflicts(mode: &NetworkMode, body: &ContainerCreateBody, host: &HostConfig) 
             return refuse("hostname and the network mode");
         }
         if some(&host.links) {
-            return refuse(
-                "container type network can't be used with links. This would result in undefined behavior",
-            );
+            return refuse("container type network can't be used with links. This would result in undefined behavior");
         }
         if some(&host.dns) {
             return refuse("dns and the network mode");
@@ -194,7 +192,8 @@ fn extra_host(line: &str) -> Result<(String, HostAddr)> {
 
 /// The settings of the one place that is asked for on the way in.
 fn endpoint(spec: &mut NetworkSpec, body: &ContainerCreateBody, old_mac: Option<&str>) -> Result<()> {
-    let networks = body.networking_config.as_ref().and_then(|config| config.endpoints_config.clone()).unwrap_or_default();
+    let networks =
+        body.networking_config.as_ref().and_then(|config| config.endpoints_config.clone()).unwrap_or_default();
     let name = match &spec.mode {
         NetworkMode::Bridged => "bridge".to_owned(),
         NetworkMode::Closed => "none".to_owned(),

@@ -68,7 +68,9 @@ pub fn workdir(body: &ContainerCreateBody, image: &RunConfig) -> Result<String> 
     let asked = body.working_dir.as_deref().filter(|dir| !dir.is_empty());
     let dir = asked.unwrap_or(if image.working_dir.is_empty() { "/" } else { &image.working_dir });
     if !dir.starts_with('/') {
-        return Err(Error::Invalid(format!("the working directory '{dir}' is invalid, it needs to be an absolute path")));
+        return Err(Error::Invalid(format!(
+            "the working directory '{dir}' is invalid, it needs to be an absolute path"
+        )));
     }
     Ok(crate::oci::clean(dir))
 }

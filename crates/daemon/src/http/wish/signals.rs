@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 /// signal(7), as on x86-64 and arm64.
 const NAMES: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR",
-    "SYS",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
 ];
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
@@ -42,7 +42,6 @@ pub fn signal(text: &str) -> Result<i32> {
     };
     known.or_else(real_time).ok_or_else(invalid)
 }
-
 
 #[cfg(test)]
 mod tests {

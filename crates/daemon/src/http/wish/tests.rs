@@ -23,8 +23,12 @@ fn understood_of(body: Value, image: &RunConfig) -> Result<Understood> {
         "other" => Ok(Arc::new(other())),
         _ => Err(Error::NotFound(format!("No such container: {name}"))),
     };
-    Wish::read(&serde_json::to_vec(&body).unwrap())?
-        .understand(&Around { image, config: &config, cpus: 2, find: &find })
+    Wish::read(&serde_json::to_vec(&body).unwrap())?.understand(&Around {
+        image,
+        config: &config,
+        cpus: 2,
+        find: &find,
+    })
 }
 
 fn other() -> Container {
@@ -167,8 +171,11 @@ fn ports_and_names_are_read() {
         "Dns": ["192.0.2.1"], "PublishAllPorts": true
     }))
     .network;
-    let shown: Vec<String> =
-        network.published.iter().map(|p| format!("{:?} {:?} {} {}", p.host_ip, p.host_ports, p.inner, p.proto.name())).collect();
+    let shown: Vec<String> = network
+        .published
+        .iter()
+        .map(|p| format!("{:?} {:?} {} {}", p.host_ip, p.host_ports, p.inner, p.proto.name()))
+        .collect();
     let want = [
         "Some(127.0.0.1) Some((53, 53)) 53 udp",
         "None None 80 tcp",
@@ -223,9 +230,11 @@ fn mounts_come_in_five_spellings() {
 
 #[test]
 fn rights_are_read() {
-    let spec = host_spec(json!({"CapAdd": ["net_admin", "CAP_SYS_TIME", "ALL"], "CapDrop": ["CHOWN"], "ReadonlyRootfs": true,
+    let spec = host_spec(
+        json!({"CapAdd": ["net_admin", "CAP_SYS_TIME", "ALL"], "CapDrop": ["CHOWN"], "ReadonlyRootfs": true,
         "SecurityOpt": ["no-new-privileges", "seccomp=unconfined", "label:disable"], "MaskedPaths": [], "UTSMode": "host",
-        "PidMode": "container:web", "IpcMode": "none", "CgroupnsMode": "host"}));
+        "PidMode": "container:web", "IpcMode": "none", "CgroupnsMode": "host"}),
+    );
     assert_eq!(spec.security.cap_add, ["NET_ADMIN", "SYS_TIME", "ALL"]);
     assert!(spec.security.no_new_privileges && spec.security.read_only_root && spec.uts_host && spec.cgroupns_host);
     assert_eq!((spec.security.seccomp, spec.security.masked_paths), (Seccomp::Unconfined, Some(vec![])));
@@ -261,70 +270,191 @@ fn wrong_wishes_are_refused_in_dockers_words() {
         (json!({}), 400, "no image specified: give the field Image"),
         (with(json!({"Env": "A=1"})), 400, "invalid JSON: Env: invalid type: string \"A=1\", expected a sequence"),
         (with(json!({"Tty": "yes"})), 400, "invalid JSON: Tty: invalid type: string \"yes\", expected a boolean"),
-        (host(json!({"Memory": "1g"})), 400, "invalid JSON: HostConfig.Memory: invalid type: string \"1g\", expected i64"),
-        (host(json!({"Ulimits": [{"Name": "nofile", "Soft": "1"}]})), 400, "invalid JSON: HostConfig.Ulimits[0].Soft: "),
+        (
+            host(json!({"Memory": "1g"})),
+            400,
+            "invalid JSON: HostConfig.Memory: invalid type: string \"1g\", expected i64",
+        ),
+        (
+            host(json!({"Ulimits": [{"Name": "nofile", "Soft": "1"}]})),
+            400,
+            "invalid JSON: HostConfig.Ulimits[0].Soft: ",
+        ),
         (with(json!({"Env": ["=x"]})), 400, "invalid environment variable: =x"),
         (with(json!({"Cmd": ["a\0b"]})), 400, "it has a NUL byte"),
-        (with(json!({"WorkingDir": "srv"})), 400, "the working directory 'srv' is invalid, it needs to be an absolute path"),
+        (
+            with(json!({"WorkingDir": "srv"})),
+            400,
+            "the working directory 'srv' is invalid, it needs to be an absolute path",
+        ),
         (with(json!({"StopSignal": "SIGNOPE"})), 400, "invalid signal: SIGNOPE"),
         (with(json!({"Healthcheck": {"Interval": 5}})), 400, "Interval in Healthcheck cannot be less than 1ms"),
         (with(json!({"Healthcheck": {"Retries": -1}})), 400, "Retries in Healthcheck cannot be negative"),
         (with(json!({"ExposedPorts": {"http/tcp": {}}})), 400, "invalid port specification: \"http/tcp\""),
         (with(json!({"ExposedPorts": {"80/icmp": {}}})), 400, "invalid proto: icmp"),
         (with(json!({"Volumes": {"data": {}}})), 400, "invalid mount path: 'data' mount path must be absolute"),
-        (with(json!({"Hostname": "h", "HostConfig": {"UTSMode": "host"}})), 400, "conflicting options: hostname and the UTS mode"),
-        (with(json!({"Hostname": "h", "HostConfig": {"NetworkMode": "container:x"}})), 400, "conflicting options: hostname and the network mode"),
-        (with(json!({"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"NetworkMode": "container:x"}})), 400,
-            "conflicting options: port exposing and the container type network mode"),
+        (
+            with(json!({"Hostname": "h", "HostConfig": {"UTSMode": "host"}})),
+            400,
+            "conflicting options: hostname and the UTS mode",
+        ),
+        (
+            with(json!({"Hostname": "h", "HostConfig": {"NetworkMode": "container:x"}})),
+            400,
+            "conflicting options: hostname and the network mode",
+        ),
+        (
+            with(json!({"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"NetworkMode": "container:x"}})),
+            400,
+            "conflicting options: port exposing and the container type network mode",
+        ),
         (container(json!({"Dns": ["192.0.2.1"]})), 400, "conflicting options: dns and the network mode"),
-        (container(json!({"ExtraHosts": ["a:192.0.2.1"]})), 400, "conflicting options: custom host-to-IP mapping and the network mode"),
-        (container(json!({"PublishAllPorts": true})), 400, "conflicting options: port publishing and the container type network mode"),
-        (container(json!({"PortBindings": {"80/tcp": []}})), 400, "conflicting options: port publishing and the container type network mode"),
-        (container(json!({"Links": ["a:b"]})), 400,
-            "conflicting options: container type network can't be used with links. This would result in undefined behavior"),
-        (host(json!({"NetworkMode": "host", "Links": ["a:b"]})), 400,
-            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"),
-        (host(json!({"NetworkMode": "container:"})), 400, "invalid network mode: invalid container format container:<name|id>"),
-        (host(json!({"NetworkMode": "container"})), 400, "invalid network mode: invalid container format container:<name|id>"),
+        (
+            container(json!({"ExtraHosts": ["a:192.0.2.1"]})),
+            400,
+            "conflicting options: custom host-to-IP mapping and the network mode",
+        ),
+        (
+            container(json!({"PublishAllPorts": true})),
+            400,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        (
+            container(json!({"PortBindings": {"80/tcp": []}})),
+            400,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        (
+            container(json!({"Links": ["a:b"]})),
+            400,
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (
+            host(json!({"NetworkMode": "host", "Links": ["a:b"]})),
+            400,
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        ),
+        (
+            host(json!({"NetworkMode": "container:"})),
+            400,
+            "invalid network mode: invalid container format container:<name|id>",
+        ),
+        (
+            host(json!({"NetworkMode": "container"})),
+            400,
+            "invalid network mode: invalid container format container:<name|id>",
+        ),
         (host(json!({"Links": ["a:b"]})), 501, "HostConfig.Links"),
         (host(json!({"PortBindings": {"0/tcp": [{}]}})), 400, "invalid port specification: \"0/tcp\""),
         (host(json!({"PortBindings": {"70000/tcp": [{}]}})), 400, "invalid port specification: \"70000/tcp\""),
         (host(json!({"PortBindings": {"80-82/tcp": [{}]}})), 400, "invalid port specification: \"80-82/tcp\""),
-        (host(json!({"PortBindings": {"80/tcp": [{"HostPort": "http"}]}})), 400, "invalid port specification: \"http\""),
-        (host(json!({"PortBindings": {"80/tcp": [{"HostPort": "90-80"}]}})), 400, "invalid port specification: \"90-80\""),
+        (
+            host(json!({"PortBindings": {"80/tcp": [{"HostPort": "http"}]}})),
+            400,
+            "invalid port specification: \"http\"",
+        ),
+        (
+            host(json!({"PortBindings": {"80/tcp": [{"HostPort": "90-80"}]}})),
+            400,
+            "invalid port specification: \"90-80\"",
+        ),
         (host(json!({"PortBindings": {"80/tcp": [{"HostIp": "1.2.3.999"}]}})), 400, "invalid IP address: 1.2.3.999"),
         (host(json!({"Dns": ["foo"]})), 400, "invalid IP address: foo"),
         (host(json!({"ExtraHosts": ["test"]})), 400, "bad format for add-host: \"test\""),
         (host(json!({"ExtraHosts": ["test:foo"]})), 400, "invalid IP address in add-host: \"foo\""),
-        (endpoint("default", json!({"IPAMConfig": {"IPv4Address": "172.17.0.9"}})), 400,
-            "invalid config for network bridge: invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only"),
-        (endpoint("default", json!({"Aliases": ["db"]})), 400, "network-scoped aliases are only supported for user-defined networks"),
-        (endpoint("default", json!({"Aliases": ["db"], "IPAMConfig": {"IPv6Address": "fd00::9"}})), 400, "\n* user-specified IP"),
-        (endpoint("app", json!({"IPAMConfig": {"IPv4Address": "nine"}})), 400, "invalid config for network app: invalid endpoint settings:\ninvalid IPv4 address: nine"),
+        (
+            endpoint("default", json!({"IPAMConfig": {"IPv4Address": "172.17.0.9"}})),
+            400,
+            "invalid config for network bridge: invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only",
+        ),
+        (
+            endpoint("default", json!({"Aliases": ["db"]})),
+            400,
+            "network-scoped aliases are only supported for user-defined networks",
+        ),
+        (
+            endpoint("default", json!({"Aliases": ["db"], "IPAMConfig": {"IPv6Address": "fd00::9"}})),
+            400,
+            "\n* user-specified IP",
+        ),
+        (
+            endpoint("app", json!({"IPAMConfig": {"IPv4Address": "nine"}})),
+            400,
+            "invalid config for network app: invalid endpoint settings:\ninvalid IPv4 address: nine",
+        ),
         (endpoint("default", json!({"MacAddress": "zz"})), 400, "zz is not a valid mac address"),
         (with(json!({"MacAddress": "01:00:5e:00:00:01"})), 400, "01:00:5e:00:00:01 is not a valid mac address"),
-        (with(json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "app": {}}}})), 501, "EndpointsConfig: app"),
-        (host(json!({"RestartPolicy": {"Name": "sometimes"}})), 400,
-            "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),
-        (host(json!({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}})), 400,
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'"),
-        (host(json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -3}})), 400,
-            "invalid restart policy: maximum retry count cannot be negative"),
-        (host(json!({"RestartPolicy": {"Name": "always"}, "AutoRemove": true})), 400, "can't create 'AutoRemove' container with restart policy"),
+        (
+            with(json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "app": {}}}})),
+            501,
+            "EndpointsConfig: app",
+        ),
+        (
+            host(json!({"RestartPolicy": {"Name": "sometimes"}})),
+            400,
+            "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+        ),
+        (
+            host(json!({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}})),
+            400,
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+        ),
+        (
+            host(json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -3}})),
+            400,
+            "invalid restart policy: maximum retry count cannot be negative",
+        ),
+        (
+            host(json!({"RestartPolicy": {"Name": "always"}, "AutoRemove": true})),
+            400,
+            "can't create 'AutoRemove' container with restart policy",
+        ),
         (host(json!({"ShmSize": -1})), 400, "SHM size can not be less than 0"),
         (host(json!({"OomScoreAdj": 1001})), 400, "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
         (host(json!({"Memory": 4096})), 400, "Minimum memory limit allowed is 6MB"),
-        (host(json!({"MemorySwap": 99999999})), 400, "You should always set the Memory limit when using Memoryswap limit, see usage"),
-        (host(json!({"Memory": 99999999, "MemorySwap": 9999999})), 400, "Minimum memoryswap limit should be larger than memory limit, see usage"),
+        (
+            host(json!({"MemorySwap": 99999999})),
+            400,
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ),
+        (
+            host(json!({"Memory": 99999999, "MemorySwap": 9999999})),
+            400,
+            "Minimum memoryswap limit should be larger than memory limit, see usage",
+        ),
         (host(json!({"MemorySwappiness": 101})), 400, "Invalid value: 101, valid memory swappiness range is 0-100"),
         (host(json!({"MemoryReservation": 5})), 400, "Minimum memory reservation allowed is 6MB"),
-        (host(json!({"Memory": 9999999, "MemoryReservation": 99999999})), 400, "Minimum memory limit can not be less than memory reservation limit, see usage"),
-        (host(json!({"NanoCpus": 1, "CpuPeriod": 1000})), 400, "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
-        (host(json!({"NanoCpus": 1, "CpuQuota": 1000})), 400, "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
-        (host(json!({"NanoCpus": 3000000000_i64})), 400, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
-        (host(json!({"CpuPeriod": 999})), 400, "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"),
+        (
+            host(json!({"Memory": 9999999, "MemoryReservation": 99999999})),
+            400,
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ),
+        (
+            host(json!({"NanoCpus": 1, "CpuPeriod": 1000})),
+            400,
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+        ),
+        (
+            host(json!({"NanoCpus": 1, "CpuQuota": 1000})),
+            400,
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+        ),
+        (
+            host(json!({"NanoCpus": 3000000000_i64})),
+            400,
+            "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
+        ),
+        (
+            host(json!({"CpuPeriod": 999})),
+            400,
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ),
         (host(json!({"CpuQuota": 999})), 400, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
-        (host(json!({"CpuRealtimeRuntime": 2, "CpuRealtimePeriod": 1})), 400, "cpu real-time runtime cannot be higher than cpu real-time period"),
+        (
+            host(json!({"CpuRealtimeRuntime": 2, "CpuRealtimePeriod": 1})),
+            400,
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+        ),
         (host(json!({"CpuShares": -1})), 400, "invalid CPU shares (-1): value must be a positive integer"),
         (host(json!({"CpusetCpus": "0-"})), 400, "Invalid value 0- for cpuset cpus"),
         (host(json!({"CpusetCpus": "0,7"})), 400, "Requested CPUs are not available - requested 0,7, available: 0-1"),
@@ -332,15 +462,26 @@ fn wrong_wishes_are_refused_in_dockers_words() {
         (host(json!({"PidsLimit": -2})), 400, "Invalid value -2 for the pids limit"),
         (host(json!({"BlkioWeight": 9})), 400, "Range of blkio weight is from 10 to 1000"),
         (host(json!({"Ulimits": [{"Name": "shoes", "Soft": 1, "Hard": 1}]})), 400, "invalid ulimit type: shoes"),
-        (host(json!({"Ulimits": [{"Name": "nofile", "Soft": 2, "Hard": 1}]})), 400, "ulimit soft limit must be less than or equal to hard limit: 2 > 1"),
+        (
+            host(json!({"Ulimits": [{"Name": "nofile", "Soft": 2, "Hard": 1}]})),
+            400,
+            "ulimit soft limit must be less than or equal to hard limit: 2 > 1",
+        ),
         (host(json!({"Devices": [{"PathOnHost": "dev/null"}]})), 400, "both are absolute paths"),
-        (host(json!({"DeviceRequests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]})), 501,
-            "could not select device driver \"\" with capabilities: [[\"gpu\"]]"),
+        (
+            host(json!({"DeviceRequests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}]})),
+            501,
+            "could not select device driver \"\" with capabilities: [[\"gpu\"]]",
+        ),
         (host(json!({"CapAdd": ["SYS_ADMIN", "FLY"]})), 400, "invalid CapAdd: unknown capability: \"CAP_FLY\""),
         (host(json!({"CapDrop": ["CAP_FLY"]})), 400, "invalid CapDrop: unknown capability: \"CAP_FLY\""),
         (host(json!({"SecurityOpt": ["nonsense"]})), 400, "invalid --security-opt 1: \"nonsense\""),
         (host(json!({"SecurityOpt": ["colour=red"]})), 400, "invalid --security-opt 2: \"colour=red\""),
-        (host(json!({"SecurityOpt": ["no-new-privileges=maybe"]})), 400, "invalid --security-opt 2: \"no-new-privileges=maybe\""),
+        (
+            host(json!({"SecurityOpt": ["no-new-privileges=maybe"]})),
+            400,
+            "invalid --security-opt 2: \"no-new-privileges=maybe\"",
+        ),
         (host(json!({"SecurityOpt": ["seccomp=/etc/p.json"]})), 400, "Decoding seccomp profile failed: "),
         (host(json!({"SecurityOpt": ["apparmor=mine"]})), 501, "--security-opt apparmor=mine"),
         (host(json!({"PidMode": "container:"})), 400, "invalid PID mode: container:"),
@@ -354,23 +495,58 @@ fn wrong_wishes_are_refused_in_dockers_words() {
         (host(json!({"BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}]})), 501, "HostConfig.BlkioDeviceReadBps"),
         (host(json!({"VolumeDriver": "nfs"})), 404, "error looking up volume plugin nfs: plugin \"nfs\" not found"),
         (host(json!({"LogConfig": {"Type": "syslog"}})), 400, "logger: no log driver named 'syslog' is registered"),
-        (host(json!({"LogConfig": {"Type": "json-file", "Config": {"max-file": "0"}}})), 400, "max-file cannot be less than 1"),
+        (
+            host(json!({"LogConfig": {"Type": "json-file", "Config": {"max-file": "0"}}})),
+            400,
+            "max-file cannot be less than 1",
+        ),
         (host(json!({"Binds": [""]})), 400, "invalid volume specification: ''"),
         (host(json!({"Binds": [":/x"]})), 400, "invalid volume specification: ':/x'"),
         (host(json!({"Binds": ["/a:/b:ro:z"]})), 400, "invalid volume specification: '/a:/b:ro:z'"),
         (host(json!({"Binds": ["/a:/b:shiny"]})), 400, "invalid mode: shiny"),
         (host(json!({"Binds": ["/a:/b:ro,rw"]})), 400, "invalid mode: ro,rw"),
         (host(json!({"Binds": ["/a:/b:nocopy"]})), 400, "invalid mode: nocopy"),
-        (host(json!({"Binds": ["/tmp:tmp"]})), 400,
-            "invalid volume specification: '/tmp:tmp': invalid mount config for type \"bind\": invalid mount path: 'tmp' mount path must be absolute"),
+        (
+            host(json!({"Binds": ["/tmp:tmp"]})),
+            400,
+            "invalid volume specification: '/tmp:tmp': invalid mount config for type \"bind\": invalid mount path: 'tmp' mount path must be absolute",
+        ),
         (host(json!({"Binds": ["/tmp:/"]})), 400, "invalid specification: destination can't be '/'"),
-        (mount(json!({"Type": "magic", "Target": "/x"})), 400, "invalid mount config for type \"magic\": mount type unknown: \"magic\""),
-        (mount(json!({"Type": "bind", "Target": "/x"})), 400, "invalid mount config for type \"bind\": field Source must not be empty"),
-        (mount(json!({"Type": "volume", "Source": "v"})), 400, "invalid mount config for type \"volume\": field Target must not be empty"),
-        (mount(json!({"Type": "bind", "Source": "s", "Target": "/x"})), 400, "invalid mount path: 's' mount path must be absolute"),
-        (mount(json!({"Type": "tmpfs", "Source": "s", "Target": "/x"})), 400, "invalid mount config for type \"tmpfs\": field Source must not be specified"),
-        (mount(json!({"Type": "volume", "Target": "/x", "BindOptions": {}})), 400, "field BindOptions must not be specified"),
-        (mount(json!({"Type": "bind", "Source": "/s", "Target": "/x", "BindOptions": {"Propagation": "sideways"}})), 400, "invalid propagation mode: sideways"),
+        (
+            mount(json!({"Type": "magic", "Target": "/x"})),
+            400,
+            "invalid mount config for type \"magic\": mount type unknown: \"magic\"",
+        ),
+        (
+            mount(json!({"Type": "bind", "Target": "/x"})),
+            400,
+            "invalid mount config for type \"bind\": field Source must not be empty",
+        ),
+        (
+            mount(json!({"Type": "volume", "Source": "v"})),
+            400,
+            "invalid mount config for type \"volume\": field Target must not be empty",
+        ),
+        (
+            mount(json!({"Type": "bind", "Source": "s", "Target": "/x"})),
+            400,
+            "invalid mount path: 's' mount path must be absolute",
+        ),
+        (
+            mount(json!({"Type": "tmpfs", "Source": "s", "Target": "/x"})),
+            400,
+            "invalid mount config for type \"tmpfs\": field Source must not be specified",
+        ),
+        (
+            mount(json!({"Type": "volume", "Target": "/x", "BindOptions": {}})),
+            400,
+            "field BindOptions must not be specified",
+        ),
+        (
+            mount(json!({"Type": "bind", "Source": "/s", "Target": "/x", "BindOptions": {"Propagation": "sideways"}})),
+            400,
+            "invalid propagation mode: sideways",
+        ),
         (mount(json!({"Type": "npipe", "Target": "/x"})), 501, "type \"npipe\" is not there yet"),
         (host(json!({"Tmpfs": {"/t": "shiny"}})), 400, "invalid tmpfs option [\"shiny\"]"),
         (host(json!({"Tmpfs": {"t": ""}})), 400, "invalid mount path: 't' mount path must be absolute"),
