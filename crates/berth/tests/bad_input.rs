@@ -16,7 +16,7 @@ const COMMAND_LINES: &[(&[&str], i32, &str)] = &[
     (
         &["run", "-p", "90-93:80-82", "busybox"],
         125,
-        "invalid ranges specified for container and host Ports: 90-93 and 80-82",
+        "invalid ranges specified for container and host Ports: 80-82 and 90-93",
     ),
     (&["run", "--expose", "abc", "busybox"], 125, "abc"),
     (&["run", "--link", "a:b:c", "busybox"], 125, "bad format for links: a:b:c"),
@@ -56,7 +56,7 @@ const COMMAND_LINES: &[(&[&str], i32, &str)] = &[
     (&["run", "--mount", "type=bind,source=/nosuch/source,target=/x", "busybox"], 125, "/nosuch/source"),
     (&["run", "--mount", "type=nosuch,target=/x", "busybox"], 125, "nosuch"),
     (&["run", "--tmpfs", "relative", "busybox"], 125, "relative"),
-    (&["run", "--device", "/dev/nosuch", "busybox"], 125, "/dev/nosuch"),
+    (&["run", "--device", "/dev/nosuch", "busybox"], 127, "/dev/nosuch"),
     (&["run", "--stop-signal", "SIGNOSUCH", "busybox"], 125, "SIGNOSUCH"),
     (&["run", "-w", "relative", "busybox"], 125, "relative"),
     (&["run", "--runtime", "nosuch", "busybox"], 125, "nosuch"),

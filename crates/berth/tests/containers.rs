@@ -27,17 +27,17 @@ fn exit_codes_are_dockers() {
         let before = residue::listing(&engine);
         says(&engine, &["run", "--rm", "busybox", "true"], 0, "");
         says(&engine, &["run", "--rm", "busybox", "sh", "-c", "exit 7"], 7, "");
-        says(&engine, &["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"], 137, "");
+        says(&engine, &["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137, "");
         says(&engine, &["run", "--rm", "busybox", "nosuchcommand"], 127, "");
         says(&engine, &["run", "--rm", "busybox", "/etc/passwd"], 126, "");
         says(&engine, &["run", "--rm", "--nosuchflag", "busybox", "true"], 125, "");
         says(&engine, &["run", "--rm", "--cpus", "-1", "busybox", "true"], 125, "");
-        engine.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
-        says(&engine, &["exec", "c", "sh", "-c", "exit 9"], 9, "");
-        says(&engine, &["exec", "c", "nosuchcommand"], 127, "");
-        says(&engine, &["exec", "c", "/etc/passwd"], 126, "");
+        engine.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
+        says(&engine, &["exec", "c1", "sh", "-c", "exit 9"], 9, "");
+        says(&engine, &["exec", "c1", "nosuchcommand"], 127, "");
+        says(&engine, &["exec", "c1", "/etc/passwd"], 126, "");
         says(&engine, &["exec", "nosuchcontainer", "true"], 1, "");
-        engine.ok(&["rm", "-f", "c"]);
+        engine.ok(&["rm", "-f", "c1"]);
         residue::assert_same(&engine, &before);
     });
 }
@@ -157,11 +157,11 @@ fn rights_are_dockers_by_default_and_change_as_asked() {
         ]);
         assert!(masked.starts_with("0\n") && masked.contains("refused"), "{masked}");
         // An exec is no way around.
-        engine.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
-        let exec = engine.ok(&["exec", "c", "grep", "-E", "CapEff|Seccomp:|NoNewPrivs", "/proc/self/status"]);
+        engine.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
+        let exec = engine.ok(&["exec", "c1", "grep", "-E", "CapEff|Seccomp:|NoNewPrivs", "/proc/self/status"]);
         let words: Vec<&str> = exec.split_whitespace().collect();
         assert_eq!(words, ["CapEff:", "00000000a80425fb", "NoNewPrivs:", "0", "Seccomp:", "2"]);
-        engine.ok(&["rm", "-f", "c"]);
+        engine.ok(&["rm", "-f", "c1"]);
     });
 }
 
@@ -211,14 +211,14 @@ fn limits_hold() {
             0,
             "1\n",
         );
-        engine.ok(&["run", "-d", "--name", "c", "--cpus", "0.5", "-m", "64m", "busybox", "sleep", "1000"]);
-        let stats = engine.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", "c"]);
-        assert!(stats.starts_with("c ") && stats.contains("64MiB") && stats.trim().ends_with(" 1"), "{stats}");
-        engine.ok(&["update", "-m", "80m", "--memory-swap", "80m", "c"]);
-        assert_eq!(engine.ok(&["inspect", "-f", "{{.HostConfig.Memory}}", "c"]).trim(), (80 << 20).to_string());
-        let stats = engine.ok(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "c"]);
+        engine.ok(&["run", "-d", "--name", "c1", "--cpus", "0.5", "-m", "64m", "busybox", "sleep", "1000"]);
+        let stats = engine.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}", "c1"]);
+        assert!(stats.starts_with("c1 ") && stats.contains("64MiB") && stats.trim().ends_with(" 1"), "{stats}");
+        engine.ok(&["update", "-m", "80m", "--memory-swap", "80m", "c1"]);
+        assert_eq!(engine.ok(&["inspect", "-f", "{{.HostConfig.Memory}}", "c1"]).trim(), (80 << 20).to_string());
+        let stats = engine.ok(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "c1"]);
         assert!(stats.contains("80MiB"), "{stats}");
-        engine.ok(&["rm", "-f", "c"]);
+        engine.ok(&["rm", "-f", "c1"]);
     });
 }
 
@@ -230,7 +230,7 @@ fn a_life_from_create_to_rm() {
         engine.ok(&[
             "create",
             "--name",
-            "c",
+            "c1",
             "--stop-timeout",
             "1",
             "busybox",
@@ -238,33 +238,33 @@ fn a_life_from_create_to_rm() {
             "-c",
             "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done",
         ]);
-        let status = || engine.ok(&["inspect", "-f", "{{.State.Status}}", "c"]).trim().to_owned();
+        let status = || engine.ok(&["inspect", "-f", "{{.State.Status}}", "c1"]).trim().to_owned();
         assert_eq!(status(), "created");
-        assert_eq!(engine.ok(&["start", "c"]), "c\n");
+        assert_eq!(engine.ok(&["start", "c1"]), "c1\n");
         assert_eq!(status(), "running");
-        assert!(engine.ok(&["ps"]).contains(" c"), "ps does not show it");
-        engine.ok(&["pause", "c"]);
+        assert!(engine.ok(&["ps"]).contains(" c1"), "ps does not show it");
+        engine.ok(&["pause", "c1"]);
         assert_eq!(status(), "paused");
         assert!(engine.ok(&["ps"]).contains("(Paused)"));
-        engine.ok(&["unpause", "c"]);
+        engine.ok(&["unpause", "c1"]);
         lab::wait_for("its first words", Duration::from_secs(5), || {
-            (engine.ok(&["logs", "c"]) == "up\n").then_some(())
+            (engine.ok(&["logs", "c1"]) == "up\n").then_some(())
         });
-        engine.ok(&["rename", "c", "d"]);
-        engine.ok(&["rename", "d", "c"]);
-        let top = engine.ok(&["top", "c"]);
+        engine.ok(&["rename", "c1", "d1"]);
+        engine.ok(&["rename", "d1", "c1"]);
+        let top = engine.ok(&["top", "c1"]);
         assert!(top.contains("PID") && top.contains("sleep"), "{top}");
-        assert_eq!(engine.ok(&["stop", "-t", "5", "c"]), "c\n");
+        assert_eq!(engine.ok(&["stop", "-t", "5", "c1"]), "c1\n");
         assert_eq!(status(), "exited");
-        assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", "c"]).trim(), "3");
-        engine.ok(&["restart", "c"]);
+        assert_eq!(engine.ok(&["inspect", "-f", "{{.State.ExitCode}}", "c1"]).trim(), "3");
+        engine.ok(&["restart", "c1"]);
         assert_eq!(status(), "running");
-        let refused = engine.berth(&["rm", "c"]);
+        let refused = engine.berth(&["rm", "c1"]);
         assert_eq!(refused.code, 1);
         assert!(refused.stderr.contains("container is running"), "{refused:?}");
-        engine.ok(&["kill", "-s", "KILL", "c"]);
+        engine.ok(&["kill", "-s", "KILL", "c1"]);
         assert_eq!(status(), "exited");
-        assert_eq!(engine.ok(&["wait", "c"]).trim(), "137");
+        assert_eq!(engine.ok(&["wait", "c1"]).trim(), "137");
         let events = engine.ok(&[
             "events",
             "--since",
@@ -272,14 +272,14 @@ fn a_life_from_create_to_rm() {
             "--until",
             "0s",
             "--filter",
-            "container=c",
+            "container=c1",
             "--format",
             "{{.Action}}",
         ]);
         for action in ["create", "start", "pause", "unpause", "rename", "kill", "die", "stop", "restart"] {
             assert!(events.lines().any(|line| line == action), "no {action} in {events}");
         }
-        assert_eq!(engine.ok(&["rm", "c"]), "c\n");
+        assert_eq!(engine.ok(&["rm", "c1"]), "c1\n");
         residue::assert_same(&engine, &before);
     });
 }
@@ -292,23 +292,23 @@ fn logs_are_kept_and_followed() {
             "run",
             "-d",
             "--name",
-            "c",
+            "c1",
             "busybox",
             "sh",
             "-c",
             "for i in 1 2 3; do echo line $i; done; echo bad >&2; sleep 0.3; echo last",
         ]);
-        let mut follow = engine.spawn(&["logs", "-f", "c"]);
+        let mut follow = engine.spawn(&["logs", "-f", "c1"]);
         let followed = follow.wait(Duration::from_secs(10));
         assert_eq!(followed.stdout, "line 1\nline 2\nline 3\nlast\n", "{followed:?}");
         assert_eq!(followed.stderr, "bad\n", "{followed:?}");
-        says(&engine, &["logs", "--tail", "1", "c"], 0, "last\n");
-        let stamped = engine.ok(&["logs", "-t", "--tail", "1", "c"]);
+        says(&engine, &["logs", "--tail", "1", "c1"], 0, "last\n");
+        let stamped = engine.ok(&["logs", "-t", "--tail", "1", "c1"]);
         let (stamp, text) = stamped.split_once(' ').unwrap();
         assert_eq!(text, "last\n");
         assert!(stamp.starts_with("20") && stamp.ends_with('Z'), "{stamp}");
-        assert_eq!(engine.ok(&["logs", "--since", stamp, "c"]), "last\n");
-        engine.ok(&["rm", "c"]);
+        assert_eq!(engine.ok(&["logs", "--since", stamp, "c1"]), "last\n");
+        engine.ok(&["rm", "c1"]);
     });
 }
 
@@ -326,20 +326,21 @@ fn images_are_saved_loaded_tagged_committed_and_removed() {
         assert_eq!(engine.ok(&["rmi", "mine:1"]).trim(), "Untagged: mine:1");
         let loaded = engine.ok(&["load", "-i", file.to_str().unwrap()]);
         assert_eq!(loaded.trim(), "Loaded image: mine:1");
-        engine.ok(&["run", "--name", "c", "busybox", "sh", "-c", "echo new > /new"]);
-        engine.ok(&["commit", "--change", "CMD [\"cat\", \"/new\"]", "c", "made:1"]);
+        engine.ok(&["run", "--name", "c1", "busybox", "sh", "-c", "echo new > /new"]);
+        engine.ok(&["commit", "--change", "CMD [\"cat\", \"/new\"]", "c1", "made:1"]);
         says(&engine, &["run", "--rm", "made:1"], 0, "new\n");
         let tar = lab.dir().join("root.tar");
-        engine.ok(&["export", "-o", tar.to_str().unwrap(), "c"]);
+        engine.ok(&["export", "-o", tar.to_str().unwrap(), "c1"]);
         engine.ok(&["import", "--change", "CMD [\"cat\", \"/new\"]", tar.to_str().unwrap(), "flat:1"]);
         says(&engine, &["run", "--rm", "flat:1"], 0, "new\n");
         let history = engine.ok(&["history", "made:1"]);
         assert!(history.lines().count() >= 3, "{history}");
+        engine.ok(&["rmi", "mine:1"]);
         let used = engine.berth(&["rmi", "busybox"]);
         assert_ne!(used.code, 0, "an image in use was removed: {used:?}");
         assert!(used.stderr.contains("conflict"), "{used:?}");
-        engine.ok(&["rm", "c"]);
-        engine.ok(&["rmi", "flat:1", "made:1", "mine:1"]);
+        engine.ok(&["rm", "c1"]);
+        engine.ok(&["rmi", "flat:1", "made:1"]);
     });
 }
 
@@ -353,7 +354,7 @@ fn a_terminal_is_a_terminal() {
             .chain(program.get_args())
             .map(|w| format!("'{}'", w.to_string_lossy()))
             .collect();
-        let shell = format!("stty rows 33 cols 77; {}", line.join(" "));
+        let shell = format!("export BERTH_HOST={}; stty rows 33 cols 77; {}", engine.host(), line.join(" "));
         let out = lab.here().run(&["script", "-qec", &shell, "/dev/null"]);
         assert!(out.stdout.contains("/dev/pts/0"), "{out:?}");
         assert!(out.stdout.contains("33 77"), "{out:?}");

@@ -56,10 +56,10 @@ fn a_crash_at_any_step_of_a_start_leaves_nothing_half_done() {
         engine.load_busybox();
         let steps = at_every_step(
             &engine,
-            || drop(engine.berth(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"])),
+            || drop(engine.berth(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"])),
             |at| {
                 // Either the client never got an answer and may find it created, or it runs; never anything between.
-                let state = engine.berth(&["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "c"]);
+                let state = engine.berth(&["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "c1"]);
                 if state.code == 0 {
                     let words: Vec<&str> = state.stdout.split_whitespace().collect();
                     match words[0] {
@@ -69,10 +69,10 @@ fn a_crash_at_any_step_of_a_start_leaves_nothing_half_done() {
                         "created" => assert_eq!(words[1], "0", "step {at}"),
                         other => panic!("step {at}: the container is {other}"),
                     }
-                    let started = engine.berth(&["start", "c"]);
+                    let started = engine.berth(&["start", "c1"]);
                     assert_eq!(started.code, 0, "step {at}: {started:?}");
-                    engine.ok(&["exec", "c", "ip", "addr", "show", "eth0"]);
-                    engine.ok(&["rm", "-f", "c"]);
+                    engine.ok(&["exec", "c1", "ip", "addr", "show", "eth0"]);
+                    engine.ok(&["rm", "-f", "c1"]);
                 }
             },
         );
@@ -90,12 +90,12 @@ fn a_crash_at_any_step_of_a_removal_leaves_nothing_half_done() {
         let before = residue::listing(&engine);
         let mut steps = 0;
         for at in 1.. {
-            engine.ok(&["run", "-d", "--name", "c", "-v", "/data", "busybox", "sleep", "1000"]);
+            engine.ok(&["run", "-d", "--name", "c1", "-v", "/data", "busybox", "sleep", "1000"]);
             engine.stop();
             let survived = match start_doomed(&engine, at) {
                 None => false,
                 Some(mut child) => {
-                    drop(engine.berth(&["rm", "-f", "-v", "c"]));
+                    drop(engine.berth(&["rm", "-f", "-v", "c1"]));
                     let survived = child.try_wait().unwrap().is_none();
                     let _ = child.kill();
                     let _ = child.wait();
@@ -103,8 +103,8 @@ fn a_crash_at_any_step_of_a_removal_leaves_nothing_half_done() {
                 }
             };
             engine.start_again();
-            if engine.berth(&["inspect", "c"]).code == 0 {
-                engine.ok(&["rm", "-f", "-v", "c"]);
+            if engine.berth(&["inspect", "c1"]).code == 0 {
+                engine.ok(&["rm", "-f", "-v", "c1"]);
             }
             residue::assert_same(&engine, &before);
             steps = at;

@@ -92,7 +92,7 @@ fn bridged_containers_have_addresses_of_their_own_and_the_host_reaches_them() {
         let mut addrs = std::collections::BTreeSet::new();
         for n in 0..4 {
             let name = format!("c{n}");
-            engine.ok(&["run", "-d", "--name", &name, "busybox", "nc", "-lk", "-p", "80", "-e", "echo", "here"]);
+            engine.ok(&["run", "-d", "--name", &name, "busybox", "nc", "-ll", "-p", "80", "-e", "hostname"]);
             let addr = engine.ok(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &name]);
             let addr = addr.trim().to_owned();
             assert!(addr.starts_with("172.17.0.") && addr != "172.17.0.1", "{addr}");
@@ -105,7 +105,7 @@ fn bridged_containers_have_addresses_of_their_own_and_the_host_reaches_them() {
         assert_eq!(ports.lines().count(), 4, "{ports}");
         let first = addrs.iter().next().unwrap();
         each_client(&engine, &["run", "--rm", "busybox", "nc", first, "80"], |client, out| {
-            assert_eq!(out.stdout.trim(), "here", "{client}: {out:?}");
+            assert_eq!(out.stdout.trim().len(), 12, "{client}: {out:?}");
         });
         engine.ok(&["rm", "-f", "c0", "c1", "c2", "c3"]);
     });
@@ -124,10 +124,7 @@ fn a_joined_container_shares_the_stack() {
             "none",
             "busybox",
             "nc",
-            "-lk",
-            "127.0.0.1:3333",
-            "-e",
-            "cat",
+            "-ll", "-p", "3333", "-e", "cat"
         ]);
         each_client(
             &engine,
@@ -191,12 +188,12 @@ fn an_open_container_sees_the_host() {
             }
         });
         engine.ok(&[
-            "run", "-d", "--name", "low", "--net", "host", "busybox", "nc", "-lk", "-p", "80", "-e", "echo", "low port",
+            "run", "-d", "--name", "low", "--net", "host", "busybox", "nc", "-ll", "-p", "80", "-e", "hostname",
         ]);
         let answer = lab::wait_for("the open container's port", std::time::Duration::from_secs(5), || {
             friend.tcp("192.0.2.1:80").ok()
         });
-        assert_eq!(answer.trim(), "low port");
+        assert!(!answer.trim().is_empty(), "no answer from the open container");
         engine.ok(&["rm", "-f", "low"]);
     });
 }

@@ -18,7 +18,7 @@ fn twenty_containers_under_traffic_live_through_kill_9() {
         let before = residue::listing(&engine);
         for n in 0..MANY {
             let name = format!("c{n}");
-            engine.ok(&["run", "-d", "--name", &name, "busybox", "nc", "-lk", "-p", "7", "-e", "cat"]);
+            engine.ok(&["run", "-d", "--name", &name, "busybox", "nc", "-ll", "-p", "7", "-e", "cat"]);
         }
         // These end while the engine is down, each with its own code and a line in its log.
         for n in 0..3 {
@@ -81,16 +81,16 @@ fn a_container_ends_when_its_shim_is_killed() {
         let engine = lab.engine(&[]);
         engine.load_busybox();
         let before = residue::listing(&engine);
-        engine.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
-        let pid = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "c"]);
+        engine.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
+        let pid = engine.ok(&["inspect", "-f", "{{.State.Pid}}", "c1"]);
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
         let shim: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
         lab.here().ok(&["kill", "-9", &shim.to_string()]);
-        let code = engine.ok(&["wait", "c"]);
+        let code = engine.ok(&["wait", "c1"]);
         assert_eq!(code.trim(), "137");
         assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "its process lives on");
-        engine.ok(&["start", "c"]);
-        engine.ok(&["rm", "-f", "c"]);
+        engine.ok(&["start", "c1"]);
+        engine.ok(&["rm", "-f", "c1"]);
         residue::assert_same(&engine, &before);
     });
 }

@@ -8,11 +8,11 @@ use crate::config::Config;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
+use kernel::watch::{Moved, Watch, surprising};
 use plan::apply::{Applied, Kernel, apply};
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
 use plan::desired::{desired, follow};
 use plan::diff::diff;
-use kernel::watch::{Moved, Watch, surprising};
 use plan::ids::{ContainerId, IfName, NetworkId, SandboxId};
 use plan::ipam::Pool;
 use plan::names::ResolvConf;
@@ -72,12 +72,7 @@ impl Net {
     ///
     /// # Errors
     /// The kernel's door cannot be opened (no right, no netlink), or the facts contradict each other.
-    pub fn start(
-        config: &Config,
-        store: Arc<Store>,
-        world: World,
-        told: Box<dyn Fn(Notice) + Send>,
-    ) -> Result<Net> {
+    pub fn start(config: &Config, store: Arc<Store>, world: World, told: Box<dyn Fn(Notice) + Send>) -> Result<Net> {
         let pins = config.exec_root.join("netns");
         let faults = plan::check::check(&world);
         if let Some(fault) = faults.first() {
@@ -353,7 +348,12 @@ impl NetworkOwner {
                 .filter(|route| route.via.is_none() && !route.dev.as_ref().is_some_and(ours))
                 .map(|route| route.to)
                 .collect(),
-            addrs: host.addrs.iter().filter(|(name, _)| !ours(name)).flat_map(|(_, addrs)| addrs.iter().copied()).collect(),
+            addrs: host
+                .addrs
+                .iter()
+                .filter(|(name, _)| !ours(name))
+                .flat_map(|(_, addrs)| addrs.iter().copied())
+                .collect(),
             links: host.links.iter().filter(|(_, link)| !link.ours).map(|(name, _)| name.clone()).collect(),
             resolvers: ResolvConf::parse(&resolv).servers.iter().map(|server| server.addr).collect(),
             now: now(),

@@ -18,6 +18,8 @@ const SOCKET: &str = "shim.sock";
 const CONFIG: &str = "shim.json";
 /// No answer of a shim is longer: a process's error is one line.
 const ANSWER_MAX: usize = 64 * 1024;
+/// How long a shim may take to end its container.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Starts a shim on a bundle whose `config.json` is written. `rootfs` is the detached mount of its root. The runtime of
 /// tokio reaps the shim when it ends; what it has to say about the container comes over its socket.
@@ -142,6 +144,20 @@ impl Shim {
     /// The shim is gone, or the kernel refused.
     pub async fn kill(&self, signal: i32) -> Result<()> {
         self.expect("kill", &Request::Kill { signal }).await.map(drop)
+    }
+
+    /// Ends a container that is being created or parked, and waits for its shim to clear up, for a moment: a shim that does
+    /// not answer is left to whoever clears what a crash left.
+    pub async fn end(&self) {
+        let ended = async {
+            // A kill reaches nobody before there is a process.
+            if self.created().await.is_ok() && self.kill(9).await.is_ok() {
+                self.wait().await;
+            }
+        };
+        if self.lives().await && tokio::time::timeout(PATIENCE, ended).await.is_err() {
+            tracing::warn!(bundle = %self.bundle.display(), "a shim does not answer");
+        }
     }
 
     /// Opens the container's (or an exec's) streams.

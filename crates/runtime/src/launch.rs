@@ -9,7 +9,6 @@
 use crate::limits::Privileges;
 use crate::lookup;
 use crate::seccomp::Filter;
-use crate::signals;
 use anyhow::{Context, bail};
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
@@ -81,7 +80,6 @@ impl Launch {
     }
 
     fn prepare(&self, spec: &Spec) -> anyhow::Result<()> {
-        signals::restore()?;
         if let Some(first) = &self.first {
             if first.loopback {
                 raise_loopback().context("bringing the loopback interface up")?;

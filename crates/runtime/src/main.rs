@@ -27,8 +27,6 @@ mod lookup;
 mod manage;
 /// Seccomp profiles, compiled once and loaded raw.
 mod seccomp;
-/// Signals as a program expects to find them.
-mod signals;
 /// The OCI configuration as libcontainer shall see it.
 mod spec;
 

@@ -31,7 +31,8 @@ pub fn prepare(bundle: PathBuf) -> io::Result<House> {
     // A session leader already (started by hand under `setsid`) is as good.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    std::env::set_current_dir("/")?;
+    // Console sockets are named relative to it: a bundle's path may be longer than a socket's may (108 bytes, unix(7)).
+    std::env::set_current_dir(&bundle)?;
 
     let listener = UnixListener::from(listener);
     let heard = listener.set_nonblocking(true).and_then(|()| listener.local_addr());

@@ -35,6 +35,7 @@ impl Engine {
         let container = cell.snapshot();
         warn!(container = %container.name, "its shim died; ending the container");
         self.kill_cgroup(&container).await;
+        super::forget_runtime(&self.config, &container.id);
         Exit { code: SHIM_DIED, at: nanos(SystemTime::now()), oom_killed: false }
     }
 

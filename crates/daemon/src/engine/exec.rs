@@ -99,9 +99,7 @@ impl Engine {
     pub fn exec_create(&self, reference: &str, spec: ExecSpec) -> Result<String> {
         let container = self.running(reference)?;
         if container.state.phase == Phase::Paused {
-            return Err(Error::Conflict(format!(
-                "Container {reference} is paused, unpause the container before exec"
-            )));
+            return Err(Error::Conflict(format!("Container {reference} is paused, unpause the container before exec")));
         }
         if spec.argv.is_empty() || spec.argv[0].is_empty() {
             return Err(Error::Invalid("No exec command specified".into()));

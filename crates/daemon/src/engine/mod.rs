@@ -271,6 +271,20 @@ fn bundle(config: &Config, id: &ContainerId) -> PathBuf {
     config.exec_root.join("containers").join(id.as_str())
 }
 
+/// Where OCI runtimes remember containers: runc and crun right below their root, berth's own one level deeper.
+fn runtime_dirs(config: &Config) -> [PathBuf; 3] {
+    let root = config.exec_root.join("runtime");
+    [root.join("containers"), root.join("bundles"), root]
+}
+
+/// Lets the runtime forget a container that ended without its knowing: its shim was killed.
+fn forget_runtime(config: &Config, id: &ContainerId) {
+    for dir in runtime_dirs(config) {
+        // Most have no such directory: the shim has the runtime delete what it made.
+        let _ = std::fs::remove_dir_all(dir.join(id.as_str()));
+    }
+}
+
 fn new_id<T: TryFrom<String>>() -> Result<T>
 where
     T::Error: std::fmt::Display,

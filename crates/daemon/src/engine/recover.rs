@@ -1,4 +1,4 @@
-use super::{Engine, bundle, cgroup_path, groups};
+use super::{Engine, bundle, cgroup_path, groups, runtime_dirs};
 use crate::config::Config;
 use crate::container::spec::Restart;
 use crate::container::{Container, Phase};
@@ -11,7 +11,7 @@ use plan::world::{Fact, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tracing::{info, warn};
 
 /// What was found at the engine's start.
@@ -43,10 +43,7 @@ pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, 
             continue;
         }
         // A start that was cut short, or one whose container is no longer recorded: take it back.
-        if lives {
-            let _ = shim.kill(9).await;
-            let _ = tokio::time::timeout(Duration::from_secs(10), shim.wait()).await;
-        }
+        shim.end().await;
         store.drop_alive(&id)?;
     }
     clear_strangers(config, rights, &containers, &living, &ended);
@@ -78,8 +75,13 @@ fn clear_strangers(
     let known: BTreeSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
     remove_all_but(&config.data_root.join("containers"), |name| known.contains(name));
     // Bundles belong to the living, and to the ended until their exit is read.
-    let kept = |name: &str| name.parse().is_ok_and(|id: ContainerId| living.contains_key(&id) || ended.contains_key(&id));
+    let kept =
+        |name: &str| name.parse().is_ok_and(|id: ContainerId| living.contains_key(&id) || ended.contains_key(&id));
     remove_all_but(&config.exec_root.join("containers"), kept);
+    for dir in runtime_dirs(config) {
+        let alive = |name: &str| name.parse().is_ok_and(|id: ContainerId| living.contains_key(&id));
+        remove_all_but(&dir, |name| name.parse::<ContainerId>().is_err() || alive(name));
+    }
     for id in groups::children(&rights.cgroups, &config.cgroup_parent) {
         // What is no id of ours was made by somebody else.
         let Ok(id) = id.parse::<ContainerId>() else { continue };
@@ -182,6 +184,10 @@ impl Engine {
     }
 
     fn frozen_or_running(&self, container: &Container) -> Phase {
-        if groups::is_frozen(&self.rights.cgroups, &self.cgroup_path(container)) { Phase::Paused } else { Phase::Running }
+        if groups::is_frozen(&self.rights.cgroups, &self.cgroup_path(container)) {
+            Phase::Paused
+        } else {
+            Phase::Running
+        }
     }
 }

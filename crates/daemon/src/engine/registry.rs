@@ -180,9 +180,7 @@ impl Registry {
         let mut fitting = index.by_id.values().filter(|cell| cell.id.as_str().starts_with(reference));
         match (fitting.next(), fitting.next()) {
             (Some(cell), None) => Ok(cell.clone()),
-            (Some(_), Some(_)) => {
-                Err(Error::Invalid(format!("Multiple IDs found with provided prefix: {reference}")))
-            }
+            (Some(_), Some(_)) => Err(Error::Invalid(format!("Multiple IDs found with provided prefix: {reference}"))),
             (None, _) => Err(missing()),
         }
     }

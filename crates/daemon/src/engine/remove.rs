@@ -38,9 +38,7 @@ impl Engine {
                     )));
                 }
                 Phase::Removing => {
-                    return Err(Error::Conflict(format!(
-                        "removal of container {reference} is already in progress"
-                    )));
+                    return Err(Error::Conflict(format!("removal of container {reference} is already in progress")));
                 }
                 _ => {}
             }

@@ -1,8 +1,8 @@
 use super::{Engine, new_id};
 use crate::container::spec::{IpcMode, LogSpec, MountSpec, NetworkMode, NetworkSpec, PidMode, Restart};
 use crate::container::{Container, Phase, Place};
-use crate::engine::registry::Cell;
 use crate::crash;
+use crate::engine::registry::Cell;
 use crate::error::{Doing, Error, Result};
 use crate::network::Wish;
 use crate::oci::{self, Inputs, NetNs};
@@ -91,7 +91,11 @@ impl Engine {
                     }
                 });
                 cell.announce(|stage| stage.code = code);
-                self.store.put_container(&container)?;
+                if container.spec.auto_remove {
+                    self.remove_gated(cell, true).await?;
+                } else {
+                    self.store.put_container(&container)?;
+                }
                 Err(error)
             }
         }
@@ -140,7 +144,8 @@ impl Engine {
 
     /// Root file system and user: all that needs no network.
     fn prepare(&self, container: &Container) -> Result<Prepared> {
-        let image = self.images.resolve(&container.image_id).doing(format_args!("find image {}", container.spec.image))?;
+        let image =
+            self.images.resolve(&container.image_id).doing(format_args!("find image {}", container.spec.image))?;
         let layers = self.images.layers(&image);
         let dir = self.state_dir(&container.id);
         let rootfs = rootfs::mount(&layers, &dir.join("diff"), &dir.join("work"), false)?;
@@ -343,12 +348,8 @@ impl Engine {
     /// After a start that failed: the shim, if it got so far, has cleared up after itself; the sandbox goes unless others
     /// use it, and with it what the network made.
     async fn take_back(&self, cell: &Arc<Cell>) {
-        let shim = self.shim(&cell.id);
-        if shim.lives().await {
-            // Created but not let run: the kill ends it, and the shim clears up.
-            let _ = shim.kill(9).await;
-            let _ = shim.wait().await;
-        }
+        self.shim(&cell.id).end().await;
+        super::forget_runtime(&self.config, &cell.id);
         // Whoever attached for this start gets no streams.
         drop(cell.take_early());
         self.release_sandbox(&cell.snapshot()).await;
@@ -368,13 +369,8 @@ fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
     });
     let is_named = |port: u16, proto| spec.published.iter().any(|p| p.inner == port && p.proto == proto);
     let rest = spec.exposed.iter().filter(|(port, proto)| spec.publish_all && !is_named(*port, *proto));
-    let rest = rest.map(|(inner, proto)| PortWish {
-        proto: *proto,
-        host_ip: None,
-        host_port: None,
-        inner: *inner,
-        count: 1,
-    });
+    let rest =
+        rest.map(|(inner, proto)| PortWish { proto: *proto, host_ip: None, host_port: None, inner: *inner, count: 1 });
     named.chain(rest).collect()
 }
 

@@ -283,9 +283,7 @@ impl Engine {
         let cell = self.find(reference)?;
         let container = cell.snapshot();
         match container.state.phase {
-            Phase::Paused => {
-                Err(Error::Conflict("You cannot attach to a paused container, unpause it first".into()))
-            }
+            Phase::Paused => Err(Error::Conflict("You cannot attach to a paused container, unpause it first".into())),
             Phase::Restarting => {
                 let text = "You cannot attach to a restarting container, wait until it is running";
                 Err(Error::Conflict(text.into()))

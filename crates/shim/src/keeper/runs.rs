@@ -37,7 +37,7 @@ impl Keeper {
         if !tty {
             return Streams::pipes(stdin, command);
         }
-        let path = self.bundle.join(format!("{files}.sock"));
+        let path = std::path::PathBuf::from(format!("{files}.sock"));
         oci::option(command, "--console-socket", &path);
         Streams::terminal(stdin, path.clone())
             .map_err(|error| io::Error::new(error.kind(), format!("console socket {}: {error}", path.display())))
