@@ -102,7 +102,7 @@ const REQUESTS: &[(&str, &str, &str, u16, &str)] = &[
         "/v1.41/containers/create",
         "{\"Image\":\"busybox\",\"HostConfig\":{\"PortBindings\":{\"80/foo\":[]}}}",
         400,
-        "80/foo",
+        "invalid proto: foo",
     ),
     ("POST", "/v1.41/containers/create", "{\"Image\":\"busybox\",\"HostConfig\":{\"Binds\":[\"x\"]}}", 400, "x"),
     (

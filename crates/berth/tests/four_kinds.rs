@@ -115,17 +115,8 @@ fn bridged_containers_have_addresses_of_their_own_and_the_host_reaches_them() {
 fn a_joined_container_shares_the_stack() {
     lab::alone(|lab| {
         let engine = engine(lab);
-        engine.ok(&[
-            "run",
-            "-d",
-            "--name",
-            "brady",
-            "--net",
-            "none",
-            "busybox",
-            "nc",
-            "-ll", "-p", "3333", "-e", "cat"
-        ]);
+        engine
+            .ok(&["run", "-d", "--name", "brady", "--net", "none", "busybox", "nc", "-ll", "-p", "3333", "-e", "cat"]);
         each_client(
             &engine,
             &["run", "--rm", "--net", "container:brady", "busybox", "netstat", "-al"],
@@ -187,9 +178,8 @@ fn an_open_container_sees_the_host() {
                 assert!(out.stdout.contains(link), "{client}: no {link} in {}", out.stdout);
             }
         });
-        engine.ok(&[
-            "run", "-d", "--name", "low", "--net", "host", "busybox", "nc", "-ll", "-p", "80", "-e", "hostname",
-        ]);
+        engine
+            .ok(&["run", "-d", "--name", "low", "--net", "host", "busybox", "nc", "-ll", "-p", "80", "-e", "hostname"]);
         let answer = lab::wait_for("the open container's port", std::time::Duration::from_secs(5), || {
             friend.tcp("192.0.2.1:80").ok()
         });

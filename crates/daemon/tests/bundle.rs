@@ -187,6 +187,7 @@ fn container(argv: Vec<String>) -> Container {
         ipc: IpcMode::Private,
         uts_host: false,
         cgroupns_host: false,
+        console_size: None,
         shm_size: 64 << 20,
         cgroup_parent: None,
         init: false,

@@ -31,6 +31,8 @@ pub struct Spec {
     pub domainname: String,
     /// A pseudo terminal.
     pub tty: bool,
+    /// The terminal's first size: lines and columns. Clients that can tell it later do that too.
+    pub console_size: Option<(u16, u16)>,
     /// Standard input stays open.
     pub open_stdin: bool,
     /// … until the first attached client goes.

@@ -66,10 +66,10 @@ impl Engine {
         }
         self.events.container("die", &container, &[("exitCode", &exit.code.to_string())]);
         self.execs.container_ended(&cell.id);
-        if !(container.spec.auto_remove && !again) {
-            if let Err(error) = self.store.put_container(&container) {
-                error!(container = %container.name, %error, "its end could not be recorded");
-            }
+        // One that is removed in a moment need not be written once more.
+        let stays = again || !container.spec.auto_remove;
+        if stays && let Err(error) = self.store.put_container(&container) {
+            error!(container = %container.name, %error, "its end could not be recorded");
         }
         if !again {
             self.release_sandbox(&container).await;
@@ -84,10 +84,8 @@ impl Engine {
         });
         if again {
             tokio::spawn(self.clone().start_again(cell.clone()));
-        } else if container.spec.auto_remove {
-            if let Err(error) = self.remove_gated(cell, true).await {
-                warn!(container = %container.name, %error, "could not be removed after its end");
-            }
+        } else if !stays && let Err(error) = self.remove_gated(cell, true).await {
+            warn!(container = %container.name, %error, "could not be removed after its end");
         }
     }
 

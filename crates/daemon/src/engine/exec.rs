@@ -178,7 +178,7 @@ impl Engine {
             Err(error) => {
                 let code = super::start::exit_code_of(&error.to_string());
                 self.execs.change(id, |view| view.exit_code = Some(code));
-                return Err(Error::Invalid(format!("OCI runtime exec failed: exec failed: {error}")));
+                return Err(Error::Invalid(format!("OCI runtime exec failed: {error}")));
             }
         };
         if let (Some((rows, cols)), true) = (size, spec.tty) {

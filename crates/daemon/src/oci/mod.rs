@@ -199,6 +199,7 @@ pub(crate) fn example() -> Spec {
         ipc: IpcMode::Private,
         uts_host: false,
         cgroupns_host: false,
+        console_size: None,
         shm_size: 64 << 20,
         cgroup_parent: None,
         init: false,

@@ -55,6 +55,9 @@ impl Program<'_> {
             "capabilities": capabilities(caps, self.user.uid),
             "oomScoreAdj": super::limits::oom_score_adj(self.spec, self.host).0,
         });
+        if let (true, Some((rows, cols))) = (self.tty, self.spec.console_size) {
+            process["consoleSize"] = json!({ "height": rows, "width": cols });
+        }
         let rlimits = super::limits::rlimits(self.spec, self.host)?.0;
         if !rlimits.is_empty() {
             process["rlimits"] = Value::Array(rlimits);

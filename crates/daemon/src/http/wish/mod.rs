@@ -127,6 +127,7 @@ impl Wish {
             hostname: self.body.hostname.clone().filter(|name| !name.is_empty()),
             domainname: self.body.domainname.clone().unwrap_or_default(),
             tty: self.body.tty.unwrap_or(false),
+            console_size: console_size(host),
             open_stdin: self.body.open_stdin.unwrap_or(false),
             stdin_once: self.body.stdin_once.unwrap_or(false),
             labels: process::labels(&self.body, around.image),
@@ -246,6 +247,14 @@ fn check_words(asked: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `[lines, columns]`; zeros say that the client has no terminal.
+fn console_size(host: &HostConfig) -> Option<(u16, u16)> {
+    match host.console_size.as_deref() {
+        Some([rows, cols]) if *rows > 0 && *cols > 0 => Some((u16::try_from(*rows).ok()?, u16::try_from(*cols).ok()?)),
+        _ => None,
+    }
 }
 
 /// `--restart`
