@@ -217,7 +217,8 @@ fn endpoint(spec: &mut NetworkSpec, body: &ContainerCreateBody, old_mac: Option<
     let (ip4, ip6) = (text(ipam.ipv4_address), text(ipam.ipv6_address));
     let aliases = settings.aliases.unwrap_or_default();
     let mut problems = Vec::new();
-    if !user_defined && !(ip4.is_empty() && ip6.is_empty()) {
+    let names_address = !ip4.is_empty() || !ip6.is_empty();
+    if !user_defined && names_address {
         problems.push("user-specified IP address is supported on user-defined networks only");
     }
     if !user_defined && !aliases.is_empty() {
