@@ -41,5 +41,27 @@ pub fn build_engine(release: bool, more: &[&str]) -> Result<PathBuf> {
     if !status.success() {
         bail!("cargo {} ended with {status}", words.join(" "));
     }
+    build_init(release)?;
     Ok(target_dir()?.join(if release { "release" } else { "debug" }))
+}
+
+/// Builds the small init for `--init`, linked statically since it runs in any container, under a name of its own beside the
+/// engine's programs: cargo itself would put a dynamic one in its place at the next build.
+pub fn build_init(release: bool) -> Result<()> {
+    let mut words = vec!["rustc", "--quiet", "--package", "init", "--bin", "berth-init"];
+    if release {
+        words.push("--release");
+    }
+    let apart = target_dir()?.join("static");
+    let apart = apart.to_str().context("the target directory's path is no text")?.to_owned();
+    words.extend(["--target-dir", &apart, "--", "-C", "target-feature=+crt-static"]);
+    let status = command(&words).status().context("cargo rustc")?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", words.join(" "));
+    }
+    let profile = if release { "release" } else { "debug" };
+    let from = target_dir()?.join("static").join(profile).join("berth-init");
+    let to = target_dir()?.join(profile).join("berth-init-static");
+    std::fs::copy(&from, &to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    Ok(())
 }

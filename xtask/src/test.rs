@@ -24,6 +24,7 @@ pub fn all() -> Result<ExitCode> {
     if !step("build", &mut cargo::command(&["build", "--workspace", "--all-targets"]), &mut tally)? {
         anyhow::bail!("the build failed; nothing was tested");
     }
+    cargo::build_init(false)?;
     let mut check = |name: &'static str, words: &[&str]| -> Result<()> {
         if !step(name, &mut cargo::command(words), &mut tally)? {
             failed.push(name);

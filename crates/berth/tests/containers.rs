@@ -135,6 +135,34 @@ fn files_volumes_and_memory_are_mounted() {
 }
 
 #[test]
+fn an_init_is_process_one_and_reaps() {
+    lab::alone(|lab| {
+        let engine = engine(lab);
+        let out = engine.berth(&["run", "--rm", "--init", "busybox", "sh", "-c", "cat /proc/1/cmdline | tr '\\0' ' '"]);
+        assert_eq!(out.code, 0, "{out:?} (`cargo xtask test` builds the static init that this needs)");
+        assert!(out.stdout.starts_with("/sbin/docker-init -- sh -c"), "{out:?}");
+        says(&engine, &["run", "--rm", "--init", "busybox", "sh", "-c", "exit 5"], 5, "");
+        engine.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "c1",
+            "--init",
+            "busybox",
+            "sh",
+            "-c",
+            "sh -c 'sleep 0.1 & exec sleep 1000'",
+        ]);
+        engine.ok(&["exec", "c1", "sh", "-c", "(sleep 0.1 &) ; true"]);
+        lab::wait_for("the reaping of orphans", Duration::from_secs(5), || {
+            let states = engine.ok(&["exec", "c1", "sh", "-c", "cat /proc/[0-9]*/stat"]);
+            (!states.contains(" Z ")).then_some(())
+        });
+        engine.ok(&["rm", "-f", "c1"]);
+    });
+}
+
+#[test]
 fn rights_are_dockers_by_default_and_change_as_asked() {
     lab::alone(|lab| {
         let engine = engine(lab);

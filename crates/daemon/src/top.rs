@@ -31,16 +31,23 @@ pub fn top(pids: &[i32], args: &str) -> Result<Table> {
         let rows = pids.iter().filter_map(|pid| row(*pid, &clock, &users)).collect();
         return Ok(Table { titles: TITLES.map(str::to_owned).to_vec(), processes: rows });
     }
-    let words: Vec<&str> = args.split_whitespace().collect();
-    let output = std::process::Command::new("ps").args(&words).output();
-    let output = output.map_err(|error| {
-        Error::Fault(format!("running ps {args}: {error}; install procps on the host, or leave the arguments out"))
-    })?;
+    let listed = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    // Some arguments do not go with a list of processes; then everything is listed and picked from.
+    let mut output = ps(args, &["-q", &listed])?;
+    if !output.status.success() {
+        output = ps(args, &[])?;
+    }
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Invalid(format!("Error running ps: {}", said.lines().next().unwrap_or("no word of why"))));
     }
     filtered(&String::from_utf8_lossy(&output.stdout), pids)
+}
+
+fn ps(args: &str, more: &[&str]) -> Result<std::process::Output> {
+    std::process::Command::new("ps").args(args.split_whitespace()).args(more).output().map_err(|error| {
+        Error::Fault(format!("running ps {args}: {error}; install procps on the host, or leave the arguments out"))
+    })
 }
 
 /// The lines of `ps` whose pid is among these.

@@ -89,8 +89,11 @@ pub fn inside(rounds: u32) -> Result<ExitCode> {
     for line in absent {
         writeln!(report, "{line}\n")?;
     }
-    writeln!(report, "## The network's part\n\n{}", network_part(&contenders, &samples, &network))?;
-    writeln!(report, "## Weight\n\n{}", weight::of(&engine)?)?;
+    let weight = weight::of(&engine)?;
+    drop(contenders);
+    engine.stop();
+    writeln!(report, "## The network's part\n\n{}", network_part(&lab, rounds, &network)?)?;
+    writeln!(report, "## Weight\n\n{weight}")?;
     print!("\n{report}");
 
     let dir = cargo::target_dir()?.join("bench");
@@ -101,29 +104,59 @@ pub fn inside(rounds: u32) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the network of a bridged container adds, beside the bare kernel's share of it.
-fn network_part(contenders: &[contenders::Contender], samples: &[Samples], floor: &[Duration]) -> String {
-    let least = |net: Net| {
-        let berth = contenders
-            .iter()
-            .zip(samples)
-            .find(|(contender, _)| contender.net == net && contender.name == contenders::BERTH);
-        berth.map(|(_, samples)| samples.wall().min)
-    };
-    let floor = table::Spread::of(floor.iter().copied());
-    let mut text = format!(
-        "Floor (namespace, veth pair, loopback, address, route over raw netlink): min {}, median {}.\n",
-        table::shown(floor.min),
-        table::shown(floor.median)
-    );
-    if let (Some(bridge), Some(none)) = (least(Net::Bridge), least(Net::None)) {
-        let part = bridge.saturating_sub(none);
-        let ratio = part.as_secs_f64() / floor.min.as_secs_f64();
-        text += &format!(
-            "{} bridge less none, of the minima: {}, {ratio:.1} × the floor's minimum.\n",
-            contenders::BERTH,
-            table::shown(part)
-        );
+/// What an engine itself says of the network's part of each start (sandbox, pair, addresses, route, firewall), beside the
+/// bare kernel's share of it.
+fn network_part(lab: &Lab, rounds: u32, floor: &[Duration]) -> Result<String> {
+    let engine = lab.engine(&["--log-level", "debug"]);
+    engine.load_busybox();
+    for _ in 0..=rounds {
+        engine.ok(&["run", "--rm", "busybox", "true"]);
     }
-    text
+    let log = engine.log();
+    // A start takes several steps, an end one or two; the first start fills caches.
+    let starts: Vec<Duration> =
+        log.lines().filter_map(carried_out).filter(|(steps, _)| *steps > 4).map(|(_, t)| t).collect();
+    anyhow::ensure!(starts.len() > 1, "the engine's log tells of no start:\n{log}");
+    let floor = table::Spread::of(floor.iter().copied());
+    let ours = table::Spread::of(starts.into_iter().skip(1));
+    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+    Ok(format!(
+        "Floor (namespace, veth pair, loopback, address, route over raw netlink): min {}, median {}.\n\
+         berth (the same and the firewall, decided, recorded and carried out, by its own log): min {}, median {}: \
+         {:.1} and {:.1} × the floor.\n",
+        table::shown(floor.min),
+        table::shown(floor.median),
+        table::shown(ours.min),
+        table::shown(ours.median),
+        ratio(ours.min, floor.min),
+        ratio(ours.median, floor.median),
+    ))
+}
+
+/// Steps and time of a line `carried out steps=7 failed=0 took=1.9ms` of the engine's log.
+fn carried_out(line: &str) -> Option<(u32, Duration)> {
+    let (_, rest) = line.split_once("carried out ")?;
+    let word = |name: &str| rest.split(' ').find_map(|word| word.strip_prefix(name));
+    let took = word("took=")?;
+    let (number, unit) = match took.strip_suffix("ms") {
+        Some(number) => (number, 1e-3),
+        None => (took.strip_suffix("µs")?, 1e-6),
+    };
+    Some((word("steps=")?.parse().ok()?, Duration::from_secs_f64(number.parse::<f64>().ok()? * unit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_log_is_understood() {
+        let line = "2026-11-23T21:09:54.8Z DEBUG carried out steps=7 failed=0 took=1.5ms";
+        assert_eq!(carried_out(line), Some((7, Duration::from_micros(1500))));
+        assert_eq!(
+            carried_out("DEBUG carried out steps=1 failed=0 took=817.5µs"),
+            Some((1, Duration::from_nanos(817_500)))
+        );
+        assert_eq!(carried_out("INFO ready containers=0"), None);
+    }
 }

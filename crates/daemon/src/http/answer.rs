@@ -75,7 +75,7 @@ pub fn error(error: &Error) -> Answer {
 /// What every answer carries: who we are and what we speak.
 pub fn signed(mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
-    let server = concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux) berth");
+    let server = concat!("berth/", env!("CARGO_PKG_VERSION"), " (linux)");
     headers.insert(SERVER, HeaderValue::from_static(server));
     headers.insert(HeaderName::from_static("ostype"), HeaderValue::from_static("linux"));
     headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));

@@ -60,10 +60,19 @@ impl Ask {
     /// # Errors
     /// Not JSON, not said to be JSON, or of another form: then the field is named.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let bytes = self.json_bytes().await?;
+        if bytes.is_empty() { Ok(None) } else { parse(&bytes).map(Some) }
+    }
+
+    /// Reads a body that should be JSON; empty if there is none.
+    ///
+    /// # Errors
+    /// It is said to be something else.
+    pub async fn json_bytes(&mut self) -> Result<Bytes> {
         let kind = self.request.headers().get(CONTENT_TYPE).cloned();
         let bytes = self.bytes().await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(None);
+            return Ok(Bytes::new());
         }
         if let Some(kind) = kind {
             let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
@@ -74,7 +83,7 @@ impl Ask {
                 )));
             }
         }
-        parse(&bytes).map(Some)
+        Ok(bytes)
     }
 }
 

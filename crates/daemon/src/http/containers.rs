@@ -25,7 +25,7 @@ pub use super::list::{inspect, list};
 
 pub async fn create(mut ask: Ask) -> Result<Answer> {
     let name = ask.query.text("name").map(str::to_owned);
-    let bytes = ask.bytes().await?;
+    let bytes = ask.json_bytes().await?;
     let wish = Wish::read(&bytes)?;
     let image = ask.engine.images.resolve(wish.image()?).map_err(|refusal| super::images::refused(&refusal))?;
     if let Some(platform) = ask.query.text("platform") {

@@ -558,8 +558,32 @@ fn over(config: RunConfig, body: Option<Value>) -> Result<RunConfig> {
     serde_json::from_value(whole).map_err(|error| Error::Invalid(format!("invalid JSON: {error}")))
 }
 
-pub fn auth() -> Result<Answer> {
-    Err(Error::Absent(
-        "checking credentials is not there yet; they are checked when an image is pulled or pushed with them".into(),
-    ))
+/// The body of `POST /auth`.
+#[derive(serde::Deserialize)]
+struct LogIn {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default, alias = "serverAddress")]
+    serveraddress: String,
+    #[serde(default)]
+    identitytoken: String,
+}
+
+pub async fn auth(mut ask: Ask) -> Result<Answer> {
+    let asked: LogIn = ask.json().await?.ok_or_else(|| Error::Invalid("no credentials given".into()))?;
+    if !asked.identitytoken.is_empty() {
+        return Err(Error::Absent(
+            "identitytoken: logging in with a token is not there yet; give user and password".into(),
+        ));
+    }
+    let credentials = Credentials::basic(&asked.username, &asked.password);
+    let access = Access { credentials, insecure: ask.engine.config.insecure_registries.clone() };
+    let registry = if asked.serveraddress.is_empty() { "docker.io" } else { &asked.serveraddress };
+    images::log_in(registry, &access).await.map_err(|error| match error.refusal() {
+        Some(Refusal::Unauthorized(text)) => Error::Forbidden(text.clone()),
+        _ => failed(&error),
+    })?;
+    Ok(json(&json!({ "Status": "Login Succeeded", "IdentityToken": "" })))
 }

@@ -1,10 +1,11 @@
 //! All that can be asked, on one page: the paths, what each is, and who answers it.
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::ask::Ask;
 use super::{archive, containers, exec, images, networks, system, volumes};
 use crate::error::{Error, Result};
 use axum::http::Method;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Everything that can be asked.
@@ -122,8 +123,15 @@ pub enum Action {
 
     /// Swarm, services, nodes, tasks, secrets, configs.
     Swarm,
+    /// Networks of the user's that nothing uses: none yet.
+    NetworkPrune,
+
     /// Plugins.
     Plugins,
+    /// One of them.
+    PluginInspect,
+    /// What builds left behind: nothing.
+    BuildPrune,
     /// Known, and not there yet or not meant to be.
     Absent(&'static str),
 }
@@ -194,7 +202,7 @@ const ROUTES: &[(&str, &str, Action)] = &[
     ("POST",   "/commit",                       Commit),
     ("GET",    "/distribution/{name..}/json",   Absent("asking a registry about an image without pulling it is not there yet")),
     ("POST",   "/build",                        BUILD),
-    ("POST",   "/build/prune",                  BUILD),
+    ("POST",   "/build/prune",                  BuildPrune),
     ("POST",   "/build/cancel",                 BUILD),
     ("POST",   "/session",                      BUILD),
     ("POST",   "/grpc",                         BUILD),
@@ -208,7 +216,7 @@ const ROUTES: &[(&str, &str, Action)] = &[
 
     ("GET",    "/networks",                     NetworkList),
     ("POST",   "/networks/create",              NETWORKS),
-    ("POST",   "/networks/prune",               NETWORKS),
+    ("POST",   "/networks/prune",               NetworkPrune),
     ("GET",    "/networks/{name}",              NetworkInspect),
     ("DELETE", "/networks/{name}",              NETWORKS),
     ("POST",   "/networks/{name}/connect",      NETWORKS),
@@ -227,6 +235,7 @@ const ROUTES: &[(&str, &str, Action)] = &[
     ("*",      "/configs/*",                    Swarm),
     ("*",      "/configs",                      Swarm),
     ("GET",    "/plugins",                      Plugins),
+    ("GET",    "/plugins/{name..}/json",        PluginInspect),
     ("*",      "/plugins/*",                    Absent("berth has no plugins")),
 ];
 
@@ -241,7 +250,7 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         Info => Ok(system::info(&ask)),
         DiskUsage => system::disk_usage(ask).await,
         Events => system::events(&ask),
-        Auth => images::auth(),
+        Auth => images::auth(ask).await,
 
         ContainerList => containers::list(ask).await,
         ContainerCreate => containers::create(ask).await,
@@ -297,7 +306,10 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         Swarm => Err(Error::Unavailable(
             "This node is not a swarm manager. berth has no swarm: containers run on this host only.".into(),
         )),
-        Plugins => Ok(super::answer::json(&serde_json::json!([]))),
+        NetworkPrune => Ok(answer::json(&json!({ "NetworksDeleted": null }))),
+        BuildPrune => Ok(answer::json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))),
+        Plugins => Ok(answer::json(&json!([]))),
+        PluginInspect => Err(Error::NotFound(format!("plugin \"{}\" not found", ask.name()))),
         Absent(why) => Err(Error::Absent(why.to_owned())),
     }
 }

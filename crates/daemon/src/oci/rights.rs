@@ -144,10 +144,13 @@ fn thermal() -> Vec<String> {
 }
 
 fn init() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok()?.with_file_name("berth-init");
-    let mut head = Vec::new();
-    std::fs::File::open(&beside).ok()?.take(4096).read_to_end(&mut head).ok()?;
-    needs_no_libraries(&head).then_some(beside)
+    let me = std::env::current_exe().ok()?;
+    // The second name is where the project's own recipes put it, for cargo overwrites the first with a dynamic build.
+    ["berth-init", "berth-init-static"].into_iter().map(|name| me.with_file_name(name)).find(|path| {
+        let mut head = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head));
+        read.is_ok() && needs_no_libraries(&head)
+    })
 }
 
 /// Whether a program (the first bytes of its ELF file, elf(5)) runs where there are no libraries: it names no interpreter.
