@@ -193,7 +193,7 @@ fn the_table_has_each_name_once_and_help_for_each_flag() {
     let mut names = std::collections::BTreeSet::new();
     for row in table::ROWS {
         assert!(names.insert(row.name()), "{} twice", row.name());
-        assert!(row.flag.is_empty() != !row.help.is_empty(), "{}", row.name());
+        assert!(row.flag.is_empty() == row.help.is_empty(), "{}", row.name());
         assert!(!row.key.is_empty() || ["config-file", "rootless", "validate"].contains(&row.flag), "{}", row.flag);
     }
     command().debug_assert();

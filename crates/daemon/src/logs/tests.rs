@@ -7,8 +7,11 @@ fn line(stream: &str, second: u64, text: &str) -> String {
     format!("{}\n", serde_json::json!({ "log": text, "stream": stream, "time": time }))
 }
 
+/// A file's ending, and its entries: stream, second, text.
+type File<'a> = (&'a str, &'a [(&'a str, u64, &'a str)]);
+
 /// Files of a log by their endings (`""` is the log itself), each from a list of `(stream, second, text)`.
-fn log(files: &[(&str, &[(&str, u64, &str)])]) -> (tempfile::TempDir, PathBuf) {
+fn log(files: &[File]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
     for (ending, entries) in files {
@@ -34,7 +37,7 @@ fn read(path: &Path, wanted: Wanted) -> String {
     }
 }
 
-const THREE: &[(&str, &[(&str, u64, &str)])] = &[
+const THREE: &[File<'static>] = &[
     (".2", &[("stdout", 1, "a\n"), ("stderr", 2, "b\n")]),
     (".1", &[("stdout", 3, "c\n")]),
     ("", &[("stdout", 4, "d\n"), ("stdout", 5, "e\n")]),
