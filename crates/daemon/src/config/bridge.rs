@@ -76,6 +76,13 @@ impl Bridge {
                 )));
             }
         }
+        if !told.switch("ip-forward", true) {
+            return Err(Error::Absent(
+                "--ip-forward=false: a berth that leaves forwarding alone is not there yet; published ports and the way out \
+                 need it"
+                    .into(),
+            ));
+        }
         if !icc {
             return Err(Error::Absent(
                 "--icc=false: keeping containers of one bridge apart is not there yet; going without would leave them open"

@@ -74,8 +74,6 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// What `host-gateway` stands for; empty: the default bridge's address.
     pub host_gateway: Vec<IpAddr>,
-    /// Turn on forwarding in the kernel.
-    pub ip_forward: bool,
     /// Containers get a small init unless they say otherwise.
     pub init: bool,
     /// Bytes of `/dev/shm`.
@@ -169,7 +167,6 @@ impl Config {
             dns_search: told.list("dns-search"),
             dns_options: told.list("dns-opts"),
             host_gateway: told.list("host-gateway-ips").iter().map(|text| address(text)).collect::<Result<_>>()?,
-            ip_forward: told.switch("ip-forward", true),
             init: told.switch("init", false),
             shm_size: shm_size(told)?,
             ulimits: ulimits(told)?,

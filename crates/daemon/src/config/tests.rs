@@ -27,7 +27,7 @@ fn nothing_told_is_the_defaults() {
     assert_eq!(config.log, LogSpec::JsonFile { max_size: None, max_files: 1 });
     assert_eq!(config.shm_size, 64 << 20);
     assert_eq!(config.default_runtime, OWN_RUNTIME);
-    assert!(config.warnings.is_empty() && config.ip_forward && !config.init);
+    assert!(config.warnings.is_empty() && !config.init);
     let wish = config.default_network().unwrap().unwrap();
     assert_eq!((wish.bridge.unwrap().as_str(), wish.mtu, wish.ipv4, wish.ipv6), ("berth0", 1500, true, false));
     assert!(wish.subnets.is_empty() && wish.icc && wish.masquerade && wish.foreign.is_none());
@@ -39,7 +39,7 @@ fn flags_and_file_say_the_same_in_their_own_ways() {
         --cgroup-parent /pods --add-runtime runc=/usr/sbin/runc --default-runtime runc --insecure-registry reg:5000 \
         --label a=b --ip 192.0.2.1 --bip 10.9.0.1/24 --fixed-cidr 10.9.0.128/25 \
         --default-gateway 10.9.0.2 --mtu 1400 --default-address-pool base=10.20.0.0/16,size=24 --ip-masq=false \
-        --ip-forward=false --dns 192.0.2.53 --dns-search corp.example --dns-opt ndots:2 --init --default-shm-size 1m \
+        --host-gateway-ip 192.0.2.9 --dns 192.0.2.53 --dns-search corp.example --dns-opt ndots:2 --init --default-shm-size 1m \
         --default-ulimit nofile=10:20 --log-opt max-size=1k --log-opt max-file=2 --seccomp-profile unconfined \
         --no-new-privileges --ipv6 --bip6 fd00:1::1/64";
     let file = r#"{"hosts":["unix:///a.sock","unix:///b.sock"],"data-root":"/d","exec-root":"/e","pidfile":"/p.pid",
@@ -47,7 +47,7 @@ fn flags_and_file_say_the_same_in_their_own_ways() {
         "runtimes":{"runc":{"path":"/usr/sbin/runc"}},"default-runtime":"runc","insecure-registries":["reg:5000"],
         "labels":["a=b"],"ip":"192.0.2.1","bip":"10.9.0.1/24",
         "fixed-cidr":"10.9.0.128/25","default-gateway":"10.9.0.2","mtu":1400,
-        "default-address-pools":[{"base":"10.20.0.0/16","size":24}],"ip-masq":false,"ip-forward":false,
+        "default-address-pools":[{"base":"10.20.0.0/16","size":24}],"ip-masq":false,"host-gateway-ips":["192.0.2.9"],
         "dns":["192.0.2.53"],"dns-search":["corp.example"],"dns-opts":["ndots:2"],"init":true,"default-shm-size":"1m",
         "default-ulimits":{"nofile":{"Name":"nofile","Soft":10,"Hard":20}},"log-opts":{"max-size":"1k","max-file":"2"},
         "seccomp-profile":"unconfined","no-new-privileges":true,"ipv6":true,
@@ -152,6 +152,7 @@ fn what_is_dangerous_to_go_without_is_refused_with_a_sentence() {
         "--icc=false",
         "--iptables=false",
         "--ip6tables=false",
+        "--ip-forward=false",
         "--userns-remap default",
         "--tlsverify",
         "--tls --tlscert c",

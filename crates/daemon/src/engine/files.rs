@@ -100,6 +100,9 @@ impl Engine {
         for (name, addr) in &container.spec.network.extra_hosts {
             match addr {
                 HostAddr::Addr(addr) => extra.push((name.clone(), *addr)),
+                HostAddr::HostGateway if !self.config.host_gateway.is_empty() => {
+                    extra.extend(self.config.host_gateway.iter().map(|addr| (name.clone(), *addr)));
+                }
                 HostAddr::HostGateway => {
                     let world = self.net.world();
                     let bridge = world.network_named(super::DEFAULT_NETWORK);
