@@ -23,6 +23,18 @@ fn start_doomed(engine: &Engine, at: usize) -> Option<std::process::Child> {
     }
 }
 
+/// Whether it lives on. A client sees the connection of a dying process break before the process is gone.
+fn survives(child: &mut std::process::Child) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(500) {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
 /// Does `work` with an engine that dies at step 1, 2, 3 … until one survives it; after each death a whole engine starts,
 /// `after` judges and clears, and nothing may be left. How many steps there were.
 fn at_every_step(engine: &Engine, work: impl Fn(), after: impl Fn(usize)) -> usize {
@@ -35,7 +47,7 @@ fn at_every_step(engine: &Engine, work: impl Fn(), after: impl Fn(usize)) -> usi
             continue;
         };
         work();
-        let survived = child.try_wait().unwrap().is_none();
+        let survived = survives(&mut child);
         let _ = child.kill();
         let _ = child.wait();
         engine.start_again();
@@ -96,7 +108,7 @@ fn a_crash_at_any_step_of_a_removal_leaves_nothing_half_done() {
                 None => false,
                 Some(mut child) => {
                     drop(engine.berth(&["rm", "-f", "-v", "c1"]));
-                    let survived = child.try_wait().unwrap().is_none();
+                    let survived = survives(&mut child);
                     let _ = child.kill();
                     let _ = child.wait();
                     survived

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -194,7 +194,7 @@ impl Volumes {
         let mut bytes = 0;
         for volume in self.list()? {
             if wanted(&volume) && users(&volume.name).is_empty() {
-                bytes += size(&volume.mountpoint);
+                bytes += crate::rootfs::size(&volume.mountpoint);
                 self.discard(&volume.name)?;
                 removed.push(volume.name);
             }
@@ -338,25 +338,6 @@ fn random_name() -> Result<String> {
 
 fn remove_tree(path: &Path) -> Result<()> {
     rootfs::remove_tree(path).doing(format_args!("remove {}", path.display()))
-}
-
-/// How many bytes the files below a directory have, links not followed, hard links counted once. What cannot be read
-/// counts nothing.
-pub fn size(directory: &Path) -> u64 {
-    fn add(directory: &Path, seen: &mut BTreeSet<(u64, u64)>) -> u64 {
-        let Ok(entries) = fs::read_dir(directory) else { return 0 };
-        let mut bytes = 0;
-        for entry in entries.flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                bytes += add(&entry.path(), seen);
-            } else if meta.nlink() < 2 || seen.insert((meta.dev(), meta.ino())) {
-                bytes += meta.len();
-            }
-        }
-        bytes
-    }
-    add(directory, &mut BTreeSet::new())
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ pub struct Config {
     pub runtime_args: Vec<String>,
     /// Attach [`ROOTFS_FD`] at `BUNDLE/rootfs` in a mount namespace of the shim's own.
     pub rootfs_mount: bool,
+    /// A pinned network namespace to be found at `BUNDLE/netns`. The mount with all the pins, which the shim's mount namespace
+    /// copies, is then let go there: a thousand containers must not hold a thousand copies of a thousand pins.
+    /// Only together with [`Config::rootfs_mount`].
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
     /// The container's standard streams are one pseudo terminal.
     pub tty: bool,
     /// The container's standard input stays open for attached clients; otherwise it is `/dev/null`.

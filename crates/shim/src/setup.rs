@@ -38,7 +38,8 @@ pub fn prepare(bundle: PathBuf) -> io::Result<House> {
     let heard = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
     heard.map_err(|error| told(error, format!("descriptor {LISTENER_FD} must be the listening socket")))?;
     if let Some(rootfs) = rootfs {
-        attach(rootfs, &bundle).map_err(|error| told(error, format!("root file system, descriptor {ROOTFS_FD}")))?;
+        let attached = attach(rootfs, &bundle).and_then(|()| keep_one_pin(config.netns.as_deref(), &bundle));
+        attached.map_err(|error| told(error, format!("root file system, descriptor {ROOTFS_FD}")))?;
     }
     let signals = Signals::block()?;
     be_quiet()?;
@@ -87,6 +88,18 @@ fn attach(rootfs: OwnedFd, bundle: &std::path::Path) -> io::Result<()> {
     }
     rustix::mount::move_mount(rootfs.as_fd(), "", rustix::fs::CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
+}
+
+/// Leaves of all pinned network namespaces only the container's own, in the mount namespace that [`attach`] made.
+fn keep_one_pin(pin: Option<&std::path::Path>, bundle: &std::path::Path) -> io::Result<()> {
+    let Some(pin) = pin else { return Ok(()) };
+    let target = bundle.join("netns");
+    std::fs::File::create(&target)?;
+    rustix::mount::mount_bind(pin, &target)?;
+    match pin.parent() {
+        Some(pins) => Ok(rustix::mount::unmount(pins, rustix::mount::UnmountFlags::DETACH)?),
+        None => Ok(()),
+    }
 }
 
 /// A signal descriptor. The signals are blocked, not ignored: programs started from here get them back from the standard

@@ -3,7 +3,7 @@ use crate::config::OWN_RUNTIME;
 use crate::container::spec::Spec;
 use crate::container::{Container, Kept, State};
 use crate::error::{Doing, Error, Result};
-use crate::oci;
+use crate::{oci, rootfs};
 use plan::ids::ContainerId;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Engine {
             Err(error) => {
                 self.containers.release(&name);
                 // What was made of its directory; a failure here is found and cleared at the next start of the engine.
-                let _ = std::fs::remove_dir_all(self.state_dir(&id));
+                let _ = rootfs::remove_tree(&self.state_dir(&id));
                 Err(error)
             }
         }

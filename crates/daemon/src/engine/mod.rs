@@ -27,7 +27,6 @@ mod stop;
 
 pub use create::Created;
 pub use exec::{ExecSpec, ExecView};
-pub(crate) use remove::tree_size;
 pub use stop::{Attached, Ended, Until, Update};
 
 use crate::config::{Config, OWN_RUNTIME};
@@ -296,8 +295,8 @@ where
 fn make_private_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let doing = || format!("make {}", dir.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).doing(doing())?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).doing(doing())
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(doing())?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).doing(doing())
 }
 
 impl Programs {

@@ -4,6 +4,7 @@ use crate::container::spec::Restart;
 use crate::container::{Container, Phase};
 use crate::error::Result;
 use crate::oci::HostRights;
+use crate::rootfs;
 use crate::store::{Alive, Loaded, Store};
 use crate::supervise::Shim;
 use plan::ids::{ContainerId, SandboxId};
@@ -103,7 +104,7 @@ fn remove_all_but(dir: &Path, keep: impl Fn(&str) -> bool) {
         }
         let path = entry.path();
         info!(path = %path.display(), "clearing what a crash left");
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed = rootfs::remove_tree(&path);
         if let Err(error) = removed {
             warn!(path = %path.display(), %error, "could not be cleared");
         }

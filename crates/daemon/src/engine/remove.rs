@@ -2,6 +2,7 @@ use super::{Engine, naming};
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
 use crate::error::{Doing, Error, Result};
+use crate::rootfs;
 use std::sync::Arc;
 use tracing::warn;
 
@@ -57,7 +58,8 @@ impl Engine {
         let bundle = self.bundle(&cell.id);
         let cleared = tokio::task::spawn_blocking(move || {
             let _ = std::fs::remove_dir_all(bundle);
-            std::fs::remove_dir_all(&dir).map_err(|error| (dir, error))
+            // A container may have made a tree so deep that plain recursion would not come back.
+            rootfs::remove_tree(&dir).map_err(|error| (dir, error))
         });
         if let Ok(Err((dir, error))) = cleared.await {
             warn!(dir = %dir.display(), %error, "what a removed container left will be cleared at the engine's next start");
@@ -134,7 +136,7 @@ impl Engine {
                 continue;
             }
             let dir = self.state_dir(&container.id);
-            let size = tokio::task::spawn_blocking(move || tree_size(&dir)).await.doing("measure a container")?;
+            let size = tokio::task::spawn_blocking(move || rootfs::size(&dir)).await.doing("measure a container")?;
             match self.remove(container.id.as_str(), false, false).await {
                 Ok(()) => {
                     freed += size;
@@ -147,17 +149,4 @@ impl Engine {
         }
         Ok((removed, freed))
     }
-}
-
-/// Bytes of the files below a directory; what vanishes meanwhile counts nothing.
-pub(crate) fn tree_size(dir: &std::path::Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => tree_size(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

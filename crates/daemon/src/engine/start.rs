@@ -279,13 +279,18 @@ impl Engine {
         let files = self.name_files(container, joined.files_of.as_deref())?;
         let bundle = self.bundle(&container.id);
         super::make_private_dir(&bundle)?;
+        let pin = match &joined.ns {
+            NetNs::Path(pin) => Some(pin.clone()),
+            NetNs::Host => None,
+        };
         let _ = std::fs::remove_file(bundle.join(supervise::EXIT_FILE));
         let (runtime, runtime_args) = self.runtime(container)?;
         let cgroup_path = self.cgroup_path(container);
         self.rights.cgroups.make(container.spec.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent))?;
         let inputs = Inputs {
             container,
-            netns: joined.ns.clone(),
+            // Where the shim puts it.
+            netns: if pin.is_some() { NetNs::Path(bundle.join("netns")) } else { NetNs::Host },
             hosts: files.hosts,
             hostname_file: files.hostname,
             resolv_conf: files.resolv,
@@ -320,6 +325,7 @@ impl Engine {
             runtime,
             runtime_args,
             rootfs_mount: true,
+            netns: pin,
             tty: container.spec.tty,
             stdin: container.spec.open_stdin,
             stdin_once: container.spec.stdin_once,

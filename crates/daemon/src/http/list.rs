@@ -7,8 +7,9 @@ use super::show::{self, summary};
 use super::volumes::blocking;
 use super::wish;
 use crate::container::{Container, Phase};
-use crate::engine::{Engine, Places, tree_size};
+use crate::engine::{Engine, Places};
 use crate::error::{Error, Result};
+use crate::rootfs;
 use plan::world::Proto;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -76,7 +77,7 @@ pub async fn list(ask: Ask) -> Result<Answer> {
 
 /// Bytes of a container's own files, and of them with its image's.
 pub fn sizes(engine: &Engine, container: &Container) -> (u64, u64) {
-    let own = tree_size(&engine.state_dir(&container.id).join("diff"));
+    let own = rootfs::size(&engine.state_dir(&container.id).join("diff"));
     let image = engine.images.resolve(&container.image_id).map_or(0, |image| image.size);
     (own, own + image)
 }

@@ -6,9 +6,10 @@ use super::filters::Filters;
 use super::list::sizes;
 use super::show::summary;
 use super::{images, version as versions, volumes};
-use crate::engine::{Places, tree_size};
+use crate::engine::Places;
 use crate::error::{Error, Result};
 use crate::events::{self, Event, Kind, Listener};
+use crate::rootfs;
 use crate::{info, time};
 use api::{NEWEST, OLDEST};
 use axum::http::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
@@ -68,7 +69,7 @@ pub async fn disk_usage(ask: Ask) -> Result<Answer> {
             let shown = engine.volumes.list()?.into_iter().map(|volume| {
                 let mut shown = volumes::show(&volume);
                 let users = engine.volume_users(&volume.name).len();
-                shown["UsageData"] = json!({ "RefCount": users, "Size": tree_size(&volume.mountpoint) });
+                shown["UsageData"] = json!({ "RefCount": users, "Size": rootfs::size(&volume.mountpoint) });
                 shown
             });
             value["Volumes"] = shown.collect::<Vec<_>>().into();

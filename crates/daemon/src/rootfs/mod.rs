@@ -15,8 +15,11 @@ pub mod fill;
 pub mod inside;
 /// Removing trees that containers have written.
 mod remove;
+/// How much a tree weighs.
+mod size;
 
 pub use remove::remove_tree;
+pub use size::size;
 
 use crate::error::{Doing, Error, Result};
 use crate::users::Resolved;

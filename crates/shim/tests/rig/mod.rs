@@ -43,6 +43,7 @@ impl Rig {
             runtime,
             runtime_args: vec!["--root".into(), dir.path().join("runc").display().to_string()],
             rootfs_mount: false,
+            netns: None,
             tty: false,
             stdin: false,
             stdin_once: false,
