@@ -33,6 +33,7 @@ impl Engine {
         asked: serde_json::Value,
         image: &images::Image,
     ) -> Result<Created> {
+        self.warm();
         let id: ContainerId = new_id()?;
         let name = self.take_name(name, &id)?;
         match self.create_named(&id, &name, spec, asked, image) {

@@ -34,6 +34,29 @@ pub(super) fn kill_and_remove(tree: &Tree, path: &str) -> Result<()> {
     }
 }
 
+/// Makes the kernel ready for a process to enter a control group soon: the first entry after a pause waits for a grace
+/// period of RCU (5 to 20 ms; `cgroup_threadgroup_rwsem` in kernel/cgroup/cgroup.c), and those that follow within about as
+/// long do not. So the wait is had here, while a container is still being made, by entering the group that this process is in
+/// already, which changes nothing. Blocking.
+pub(super) fn warm(tree: &Tree) {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    // `ID:CONTROLLERS:PATH` (cgroups(7)); one tree is enough, the kernel's lock is common to all.
+    let own = groups.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let root = match controllers.split(',').next() {
+            Some("") | None => tree.v2()?,
+            Some(controller) => tree.v1(controller)?,
+        };
+        Some(root.join(path.trim_start_matches('/')).join("cgroup.procs"))
+    });
+    if let Some(file) = own
+        && let Err(error) = std::fs::write(&file, std::process::id().to_string())
+    {
+        // Only time is lost: the runtime waits instead.
+        tracing::debug!(file = %file.display(), %error, "could not enter our own control group");
+    }
+}
+
 /// The names of the groups right below `path`, in any tree.
 pub(super) fn children(tree: &Tree, path: &str) -> Vec<String> {
     let mut names: Vec<String> = roots(tree, path)

@@ -167,6 +167,12 @@ impl Engine {
         })
     }
 
+    /// Has the kernel's waiting done in the background that the runtime would else do in a moment.
+    fn warm(&self) {
+        let tree = self.rights.cgroups.clone();
+        drop(tokio::task::spawn_blocking(move || groups::warm(&tree)));
+    }
+
     fn find(&self, reference: &str) -> Result<Arc<Cell>> {
         self.containers.find(reference)
     }

@@ -102,6 +102,7 @@ impl Engine {
     }
 
     async fn bring_up(self: &Arc<Self>, cell: &Arc<Cell>, container: &Container) -> Result<(i32, Shim)> {
+        self.warm();
         let mut alive = Alive { started: false, pid: 0, since: SystemTime::now(), sandbox: None };
         self.store.put_alive(&cell.id, &alive)?;
         let engine = self.clone();
