@@ -271,7 +271,7 @@ fn inspect_looks_for_every_kind() {
     }
     let (outcome, requests) = converse("inspect net", script);
     assert_eq!(outcome, "0");
-    assert_eq!(requests, ["GET /containers/net/json", "GET /images/net/json", "GET /networks/net"]);
+    assert_eq!(requests, ["GET /v1.51/containers/net/json", "GET /images/net/json", "GET /networks/net"]);
     assert_eq!(converse("inspect x", script).0, "1: Error: No such object: x");
     assert_eq!(converse("container inspect x", script).0, "1: Error response from daemon: no");
 }

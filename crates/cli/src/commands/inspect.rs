@@ -55,7 +55,9 @@ impl Kind {
             _ => escape(name),
         };
         match self {
-            Self::Container => Call::get(format!("/containers/{name}/json")).switch("size", size),
+            // The last version whose answer has the address at the top of `NetworkSettings` too, where scripts have looked for
+            // it for ten years; all else is the same in later ones.
+            Self::Container => Call::get(format!("/v1.51/containers/{name}/json")).switch("size", size),
             Self::Image => Call::get(format!("/images/{name}/json")),
             Self::Network => Call::get(format!("/networks/{name}")),
             Self::Volume => Call::get(format!("/volumes/{name}")),
