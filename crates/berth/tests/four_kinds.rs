@@ -112,6 +112,36 @@ fn bridged_containers_have_addresses_of_their_own_and_the_host_reaches_them() {
 }
 
 #[test]
+fn a_bridged_container_has_ipv6_where_the_bridge_has() {
+    lab::alone(|lab| {
+        lab.uplink("192.0.2.1/24 2001:db8::1/64");
+        let friend = lab.host("friend", "192.0.2.2/24 2001:db8::2/64");
+        let server = friend.serve_tcp("[2001:db8::2]:8000", "hello");
+        let engine = lab.engine(&["--ipv6", "--fixed-cidr-v6", "fd00:beef::/64"]);
+        engine.load_busybox();
+        each_client(&engine, &["run", "--rm", "busybox", "ip", "addr", "show", "eth0"], |client, out| {
+            let addrs: Vec<&str> = out.stdout.lines().filter(|line| line.contains("inet6 fd00:beef::")).collect();
+            assert_eq!(addrs.len(), 1, "{client}: {}", out.stdout);
+            assert!(addrs[0].contains("/64") && !addrs[0].contains("tentative"), "{client}: {}", out.stdout);
+            assert!(out.stdout.contains("inet 172.17.0."), "{client}: {}", out.stdout);
+        });
+        each_client(&engine, &["run", "--rm", "busybox", "nc", "2001:db8::2", "8000"], |client, out| {
+            assert_eq!(out.code, 0, "{client}: {out:?}");
+            assert!(out.stdout.starts_with("hello 2001:db8::1"), "{client}: {out:?}");
+        });
+        let strangers: Vec<_> = server.peers().into_iter().filter(|p| p.ip().to_string() != "2001:db8::1").collect();
+        assert!(strangers.is_empty(), "the friend saw other addresses than the host's: {strangers:?}");
+        each_client(
+            &engine,
+            &["run", "--rm", "busybox", "ping", "-c", "1", "-w", "3", "2001:db8::2"],
+            |client, out| {
+                assert_eq!(out.code, 0, "{client}: {out:?}");
+            },
+        );
+    });
+}
+
+#[test]
 fn a_joined_container_shares_the_stack() {
     lab::alone(|lab| {
         let engine = engine(lab);

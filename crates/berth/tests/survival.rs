@@ -118,3 +118,36 @@ fn restart_policies_and_auto_remove_survive_the_engine() {
         residue::assert_same(&engine, &before);
     });
 }
+
+#[test]
+fn what_somebody_breaks_is_put_right_within_a_second() {
+    lab::alone(|lab| {
+        lab.uplink("192.0.2.1/24");
+        let friend = lab.host("friend", "192.0.2.2/24");
+        let _server = friend.serve_tcp("192.0.2.2:8000", "hello");
+        let engine = lab.engine(&[]);
+        engine.load_busybox();
+        engine.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
+        let before = residue::listing(&engine);
+        let veth = lab.here().ok(&["ip", "-o", "link", "show", "master", "berth0"]);
+        let veth = veth.split_whitespace().nth(1).unwrap().split('@').next().unwrap().to_owned();
+        for damage in [
+            &["nft", "flush", "ruleset"][..],
+            &["nft", "delete", "table", "inet", "berth"],
+            &["ip", "link", "del", &veth],
+            &["ip", "addr", "flush", "dev", "berth0"],
+            &["ip", "link", "del", "berth0"],
+        ] {
+            lab.here().ok(damage);
+            lab::wait_for(&format!("the repair after {damage:?}"), Duration::from_secs(1), || {
+                (residue::listing(&engine) == before).then_some(())
+            });
+            let out = engine.berth(&["exec", "c1", "nc", "-w", "5", "192.0.2.2", "8000"]);
+            assert!(out.stdout.starts_with("hello 192.0.2.1"), "after {damage:?}: {out:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1100));
+        let events = engine.ok(&["events", "--since", "1h", "--until", "0s", "--filter", "type=daemon"]);
+        assert_eq!(events.lines().count(), 5, "not every repair is told: {events}");
+        engine.ok(&["rm", "-f", "c1"]);
+    });
+}

@@ -4,7 +4,7 @@
 
 use crate::container::Container;
 use crate::time;
-use plan::ids::{ContainerId, EndpointId};
+use plan::ids::ContainerId;
 use plan::world::Network;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,13 +126,8 @@ impl Events {
     }
 
     /// A container joined or left a network.
-    pub fn network(&self, action: &str, network: &Network, container: &ContainerId, endpoint: &EndpointId) {
-        let attributes = [
-            ("container", container.as_str()),
-            ("endpoint", endpoint.as_str()),
-            ("name", &network.name),
-            ("type", "bridge"),
-        ];
+    pub fn network(&self, action: &str, network: &Network, container: &ContainerId) {
+        let attributes = [("container", container.as_str()), ("name", &network.name), ("type", "bridge")];
         self.tell(Kind::Network, action, network.id.as_str(), owned(&attributes));
     }
 

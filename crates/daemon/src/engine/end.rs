@@ -150,8 +150,8 @@ impl Engine {
                 error!(sandbox = %sandbox.short(), %error, "could not be closed");
                 continue;
             }
-            for (endpoint, network) in places {
-                self.events.network("disconnect", &network, &container.id, &endpoint.id);
+            for (_, network) in places {
+                self.events.network("disconnect", &network, &container.id);
             }
         }
     }

@@ -255,8 +255,8 @@ impl Engine {
                 container.kept.places.insert(network.name.clone(), place);
             }
         });
-        for (endpoint, network) in &chosen {
-            self.events.network("connect", network, &container.id, &endpoint.id);
+        for (_, network) in &chosen {
+            self.events.network("connect", network, &container.id);
         }
         Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: None })
     }
