@@ -98,6 +98,13 @@ impl Host {
                 let controller = LinkAttribute::Controller(master);
                 self.with_link(&Ns::Host, name, |rt, seen| link::set(rt, seen.index, controller))
             }
+            Op::SetPort { name, port } => self.with_link(&Ns::Host, name, |rt, seen| match seen.master {
+                Some(_) => link::set_port(rt, seen.index, *port),
+                None => Err(Refused::plain(libc::EINVAL)),
+            }),
+            Op::SetRouteLocalnet { name, on } => {
+                self.with_link(&Ns::Host, name, |rt, seen| link::set_route_localnet(rt, seen.index, *on))
+            }
             Op::SetMtu { ns, name, mtu } => self.set_mtu(ns, name, *mtu),
             Op::SetMac { ns, name, mac } => {
                 let address = LinkAttribute::Address(mac.0.to_vec());

@@ -8,10 +8,11 @@ use crate::{marks, sysctl};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage as Request;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use plan::ids::{IfName, Mac};
+use plan::netstate::BridgePort;
 use plan::nft::Owner;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -19,6 +20,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const IFLA_INET_CONF: u16 = 1;
 /// `IPV4_DEVCONF_PROMOTE_SECONDARIES` (linux/ip.h)
 const PROMOTE_SECONDARIES: u16 = 20;
+/// `IPV4_DEVCONF_ROUTE_LOCALNET`
+const ROUTE_LOCALNET: u16 = 26;
 
 /// A link as the kernel shows it.
 #[derive(Clone, Debug)]
@@ -31,6 +34,10 @@ pub(crate) struct Seen {
     pub up: bool,
     /// The bridge's index.
     pub master: Option<u32>,
+    /// How the bridge treats it.
+    pub port: BridgePort,
+    /// `net.ipv4.conf.IF.route_localnet`
+    pub route_localnet: bool,
     /// The other end's index in its own namespace.
     pub peer: Option<u32>,
     /// The other end's namespace, if it is another one.
@@ -111,21 +118,43 @@ pub(crate) fn add_pair(rt: &mut Rtnetlink, pair: &Pair<'_>) -> Result<(), Refuse
     rt.request(&Request::NewLink(host), CREATE | EXCL)
 }
 
-/// What cannot be said in the message that makes a link: its owner, and that an IPv4 address which is deleted does not
-/// take the others of its subnet along (`promote_secondaries`).
+/// What cannot be said in the message that makes a link: its owner, that an IPv4 address which is deleted does not
+/// take the others of its subnet along (`promote_secondaries`), and what it might have inherited from the first namespace
+/// (`route_localnet`).
 pub(crate) fn finish(rt: &mut Rtnetlink, name: &IfName, mtu: Option<u32>, owner: &Owner) -> Result<(), Refused> {
-    let mut setting = Writer::default();
-    setting.nest(IFLA_INET_CONF, |conf| {
-        conf.bytes(PROMOTE_SECONDARIES, &1u32.to_ne_bytes());
-    });
-    let inet = AfSpecUnspec::Other(DefaultNla::new(libc::AF_INET as u16 | NESTED, setting.0));
     let mut attributes = vec![
         LinkAttribute::IfName(name.as_str().into()),
         LinkAttribute::IfAlias(marks::alias(owner)),
-        LinkAttribute::AfSpecUnspec(vec![inet]),
+        ipv4_settings(&[(PROMOTE_SECONDARIES, true), (ROUTE_LOCALNET, false)]),
     ];
     attributes.extend(mtu.map(LinkAttribute::Mtu));
     rt.request(&Request::SetLink(message(attributes)), 0)
+}
+
+fn ipv4_settings(settings: &[(u16, bool)]) -> LinkAttribute {
+    let mut inet = Writer::default();
+    inet.nest(IFLA_INET_CONF, |conf| {
+        for (setting, on) in settings {
+            conf.bytes(*setting, &u32::from(*on).to_ne_bytes());
+        }
+    });
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Other(DefaultNla::new(libc::AF_INET as u16 | NESTED, inet.0))])
+}
+
+/// Let packets of 127.0.0.0/8 pass a link, or not.
+pub(crate) fn set_route_localnet(rt: &mut Rtnetlink, index: u32, on: bool) -> Result<(), Refused> {
+    set(rt, index, ipv4_settings(&[(ROUTE_LOCALNET, on)]))
+}
+
+/// Change how its bridge treats a port. Only a message that could also make a link carries this (`rtnl_changelink`).
+pub(crate) fn set_port(rt: &mut Rtnetlink, index: u32, port: BridgePort) -> Result<(), Refused> {
+    let settings = vec![InfoBridgePort::Isolated(port.isolated), InfoBridgePort::HairpinMode(port.hairpin)];
+    let mut message = message(vec![LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(settings)),
+    ])]);
+    message.header.index = index;
+    rt.request(&Request::NewLink(message), 0)
 }
 
 /// Change something of a link that is known by its index.
@@ -204,6 +233,8 @@ impl Seen {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             master: None,
+            port: BridgePort::default(),
+            route_localnet: false,
             peer: None,
             peer_space: None,
             no_ipv6: false,
@@ -227,9 +258,13 @@ impl Seen {
                     seen.owner = marks::owner(alias);
                     seen.ours |= alias.starts_with(marks::ALIAS);
                 }
-                LinkAttribute::LinkInfo(infos) => seen.kind = kind(infos).unwrap_or(seen.kind),
+                LinkAttribute::LinkInfo(infos) => {
+                    seen.kind = kind(infos).unwrap_or(seen.kind);
+                    seen.port = port(infos);
+                }
                 LinkAttribute::AfSpecUnspec(families) => {
                     (seen.speaks_ipv6, seen.no_ipv6) = ipv6(families);
+                    seen.route_localnet = route_localnet(families);
                 }
                 _ => {}
             }
@@ -246,6 +281,29 @@ fn kind(infos: &[LinkInfo]) -> Option<Kind> {
         LinkInfo::Kind(_) => Some(Kind::Other),
         _ => None,
     })
+}
+
+fn port(infos: &[LinkInfo]) -> BridgePort {
+    let mut port = BridgePort::default();
+    for info in infos {
+        let LinkInfo::PortData(InfoPortData::BridgePort(settings)) = info else { continue };
+        for setting in settings {
+            match setting {
+                InfoBridgePort::Isolated(on) => port.isolated = *on,
+                InfoBridgePort::HairpinMode(on) => port.hairpin = *on,
+                _ => {}
+            }
+        }
+    }
+    port
+}
+
+fn route_localnet(families: &[AfSpecUnspec]) -> bool {
+    let inet = families.iter().find_map(|family| match family {
+        AfSpecUnspec::Inet(attributes) => Some(attributes),
+        _ => None,
+    });
+    inet.into_iter().flatten().any(|a| matches!(a, AfSpecInet::DevConf(conf) if conf.route_localnet != 0))
 }
 
 /// Whether the link has IPv6 settings at all, and `disable_ipv6` of them: they come along with the link, so nobody has

@@ -85,6 +85,8 @@ impl Host {
                 let link = Link {
                     mac: seen.mac.filter(|_| seen.kind == Kind::Bridge),
                     master: seen.master.and_then(|index| names.get(&index)).map(|name| (*name).clone()),
+                    port: seen.port,
+                    route_localnet: seen.route_localnet && kind == LinkKind::Bridge,
                     addrs: outside.addresses.get(&seen.index).cloned().unwrap_or_default(),
                     ..of(seen, kind, Owner::Engine)
                 };

@@ -218,7 +218,7 @@ impl Op {
     pub fn ns(&self) -> Ns {
         match self {
             Op::AddSpace(id) | Op::DelSpace(id) | Op::AddVeth { into: id, .. } => Ns::Of(id.clone()),
-            Op::AddBridge { .. } | Op::SetMaster { .. } => Ns::Host,
+            Op::AddBridge { .. } | Op::SetMaster { .. } | Op::SetPort { .. } | Op::SetRouteLocalnet { .. } => Ns::Host,
             Op::DelLink { ns, .. }
             | Op::SetMtu { ns, .. }
             | Op::SetMac { ns, .. }

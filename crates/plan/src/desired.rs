@@ -3,7 +3,7 @@
 use crate::firewall;
 use crate::ids::{EndpointId, IfName, SandboxId};
 use crate::ipam::Block;
-use crate::netstate::{IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
+use crate::netstate::{BridgePort, IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
 use crate::nft::{Owner, Table, TableName};
 use crate::world::{Change, Endpoint, Fact, Network, Subnet, World};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -115,6 +115,7 @@ fn bridge(network: &Network) -> Link {
         up: true,
         addrs: four.into_iter().chain(six).flatten().collect(),
         no_ipv6: network.v6.is_none(),
+        route_localnet: network.v4.is_some() && !network.foreign_bridge,
         ..Link::down(kind, network.mtu, owner)
     }
 }
@@ -122,7 +123,9 @@ fn bridge(network: &Network) -> Link {
 fn host_end(network: &Network, endpoint: &Endpoint, inside: Ns) -> Link {
     let kind = LinkKind::Veth { peer: Some((inside, endpoint.inner.clone())) };
     let owner = Owner::Endpoint(endpoint.id.short());
-    Link { up: true, master: Some(network.bridge.clone()), ..Link::down(kind, network.mtu, owner) }
+    // Under br_netfilter a container's way to its own published port turns around in the bridge.
+    let port = BridgePort { isolated: !network.icc, hairpin: !endpoint.ports.is_empty() };
+    Link { up: true, master: Some(network.bridge.clone()), port, ..Link::down(kind, network.mtu, owner) }
 }
 
 fn inner_end(network: &Network, endpoint: &Endpoint) -> Link {

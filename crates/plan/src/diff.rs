@@ -212,6 +212,15 @@ impl<'a> Round<'a> {
                 let op = Op::SetMaster { name: name.clone(), master: want.master.clone() };
                 round.take(op, "its network's bridge", owner);
             }
+            // Asked again: a link that has just become a port has neither property.
+            if ns == Ns::Host && round.now(&ns, &name).is_some_and(|now| now.port != want.port) {
+                let op = Op::SetPort { name: name.clone(), port: want.port };
+                round.take(op, "who of its network may reach whom", owner);
+            }
+            if ns == Ns::Host && now.route_localnet != want.route_localnet {
+                let op = Op::SetRouteLocalnet { name: name.clone(), on: want.route_localnet };
+                round.take(op, "published ports on 127.0.0.1", owner);
+            }
             if now.up != want.up {
                 round.take(Op::SetUp { ns, name, up: want.up }, "all is ready for it", owner);
             }

@@ -63,7 +63,9 @@ impl Fake {
             Op::ReplaceTable { table, .. } => {
                 table.sets.values().flat_map(|set| set.elements.values()).map(|element| element.why.owner).collect()
             }
-            Op::SetMaster { name, .. } => self.owner(&Ns::Host, name),
+            Op::SetMaster { name, .. } | Op::SetPort { name, .. } | Op::SetRouteLocalnet { name, .. } => {
+                self.owner(&Ns::Host, name)
+            }
             Op::DelLink { ns, name }
             | Op::SetMtu { ns, name, .. }
             | Op::SetMac { ns, name, .. }

@@ -89,13 +89,15 @@ fn definitions() -> BTreeMap<String, Set> {
     use Type::{Addr4, Addr6, IfName, Port, Proto};
     let set = |key: &[Type]| Set { key: key.to_vec(), data: None, interval: false, elements: BTreeMap::new() };
     let blocks = |of: Type| Set { interval: true, ..set(&[of]) };
+    let blocks_behind = |of: Type| Set { interval: true, ..set(&[IfName, of]) };
     let map = |key: &[Type], data: &[Type]| Set { data: Some(DataType::Parts(data.to_vec())), ..set(key) };
     let ranges = |key: &[Type], data: Type| Set { interval: true, ..map(key, &[data]) };
     let named = [
         ("bridges", set(&[IfName])),
         ("internal", set(&[IfName])),
         ("siblings", set(&[IfName, IfName])),
-        ("hairpin", set(&[IfName, IfName])),
+        ("hairpin4", blocks_behind(Addr4)),
+        ("hairpin6", blocks_behind(Addr6)),
         ("loopback4", blocks(Addr4)),
         ("masquerade4", blocks(Addr4)),
         ("masquerade6", blocks(Addr6)),
@@ -141,10 +143,14 @@ fn chains() -> BTreeMap<String, Chain> {
 }
 
 fn early() -> Vec<Rule> {
-    let lo = Expr::Is { field: Field::Iif, not: true, value: Value::IfName(IfName::loopback()) };
+    let lo = || Expr::Is { field: Field::Iif, not: true, value: Value::IfName(IfName::loopback()) };
     // Translation comes before the kernel's own check for such packets and would let them past it.
-    let body = vec![lo, within(&[Field::Daddr4], "loopback4"), Expr::Counter, Expr::Verdict(Verdict::Drop)];
-    vec![rule("nobody outside reaches what is published on 127.0.0.1", body)]
+    let body = |addr| vec![lo(), within(&[addr], "loopback4"), Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    // Bridges of ours let packets of 127.0.0.0/8 pass, so the kernel's own check for their source is off there.
+    vec![
+        rule("nobody outside reaches what is published on 127.0.0.1", body(Field::Daddr4)),
+        rule("nobody outside speaks as the host's own 127.0.0.1", body(Field::Saddr4)),
+    ]
 }
 
 fn to_published(text: &str) -> Vec<Rule> {
@@ -189,15 +195,16 @@ fn forward() -> Vec<Rule> {
 }
 
 fn postrouting() -> Vec<Rule> {
-    use Field::{Iif, Oif, Saddr4, Saddr6};
+    use Field::{Oif, Saddr4, Saddr6};
+    // By the address and not by `iifname`, which is empty where br_netfilter calls this for a frame.
+    let back = |addr, set| vec![within(&[Oif, addr], set), Expr::CtDnat { not: false }, Expr::Masquerade];
+    let hairpin = "a published port of the same network answers by way of the host";
     let from = |field, set| vec![within(&[field], set), outside(Oif, "bridges"), Expr::Masquerade];
     vec![
         rule("containers leave with the host's address", from(Saddr4, "masquerade4")),
         rule("containers leave with the host's address", from(Saddr6, "masquerade6")),
-        rule(
-            "a published port of the same network answers by way of the host",
-            vec![within(&[Iif, Oif], "hairpin"), Expr::CtDnat { not: false }, Expr::Masquerade],
-        ),
+        rule(hairpin, back(Saddr4, "hairpin4")),
+        rule(hairpin, back(Saddr6, "hairpin6")),
         rule(
             "the host reaches containers by way of its 127.0.0.1",
             vec![within(&[Saddr4], "loopback4"), within(&[Oif], "bridges"), Expr::Masquerade],
@@ -216,7 +223,13 @@ fn add_network(table: &mut Table, network: &Network) {
     if network.internal {
         put(table, "internal", vec![bridge()], None, why("internal"));
     } else {
-        put(table, "hairpin", vec![bridge(), bridge()], None, why("its published ports from inside"));
+        let why = || why("its published ports from inside");
+        if let Some(v4) = &network.v4 {
+            put(table, "hairpin4", vec![bridge(), block(v4.net)], None, why());
+        }
+        if let Some(v6) = &network.v6 {
+            put(table, "hairpin6", vec![bridge(), block(v6.net)], None, why());
+        }
     }
     if network.masquerade {
         if let Some(v4) = &network.v4 {

@@ -67,12 +67,26 @@ pub struct Link {
     pub up: bool,
     /// The bridge it is a port of.
     pub master: Option<IfName>,
+    /// How that bridge treats it.
+    pub port: BridgePort,
     /// Addresses with their prefix lengths; link-local ones that the kernel makes are not listed.
     pub addrs: BTreeSet<IpNet>,
     /// IPv6 is off on it (`net.ipv6.conf.IF.disable_ipv6`).
     pub no_ipv6: bool,
+    /// Packets of the host's 127.0.0.0/8 may pass it (`net.ipv4.conf.IF.route_localnet`); looked at on bridges of ours only.
+    pub route_localnet: bool,
     /// Whose it is; stands in the link's alias.
     pub owner: Owner,
+}
+
+/// How a bridge treats one of its ports. A link that becomes a port begins with neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgePort {
+    /// The bridge passes no frame between two ports that are so (`IFLA_BRPORT_ISOLATED`); each still reaches the bridge's own
+    /// host.
+    pub isolated: bool,
+    /// The bridge may send a frame back to where it came from (`IFLA_BRPORT_MODE`).
+    pub hairpin: bool,
 }
 
 /// What a link is.
@@ -150,6 +164,20 @@ pub enum Op {
         name: IfName,
         /// The bridge, or `None` to leave it.
         master: Option<IfName>,
+    },
+    /// Change how its bridge treats a port.
+    SetPort {
+        /// Which, in the host's namespace.
+        name: IfName,
+        /// How.
+        port: BridgePort,
+    },
+    /// Let packets of the host's 127.0.0.0/8 pass a bridge of ours, or not.
+    SetRouteLocalnet {
+        /// Which, in the host's namespace.
+        name: IfName,
+        /// Let them?
+        on: bool,
     },
     /// Change the MTU.
     SetMtu {

@@ -4,7 +4,7 @@
 //! compares it with the kernel.
 
 use crate::ids::{IfName, SandboxId};
-use crate::netstate::{Errno, Link, LinkKind, NetState, Ns, Op, Route, Space};
+use crate::netstate::{BridgePort, Errno, Link, LinkKind, NetState, Ns, Op, Route, Space};
 use crate::nft::Owner;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -15,6 +15,8 @@ use std::net::IpAddr;
 pub const LOOPBACK_MTU: u32 = 65536;
 /// `EACCES`
 const EACCES: i32 = 13;
+/// `EINVAL`
+const EINVAL: i32 = 22;
 /// `EOPNOTSUPP`
 const EOPNOTSUPP: i32 = 95;
 
@@ -38,7 +40,23 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             if let Some(master) = master {
                 bridge(host, master)?;
             }
-            link(host, name)?.master = master.clone();
+            let port = link(host, name)?;
+            // A port of the same bridge stays what it is.
+            if port.master != *master {
+                (port.master, port.port) = (master.clone(), BridgePort::default());
+            }
+            Ok(())
+        }
+        Op::SetPort { name, port } => {
+            let link = link(space(state, &Ns::Host)?, name)?;
+            if link.master.is_none() {
+                return Err(Errno::Kernel { errno: EINVAL, text: format!("{name} is a port of nothing") });
+            }
+            link.port = *port;
+            Ok(())
+        }
+        Op::SetRouteLocalnet { name, on } => {
+            link(space(state, &Ns::Host)?, name)?.route_localnet = *on;
             Ok(())
         }
         Op::SetMtu { ns, name, mtu } => {
@@ -202,7 +220,7 @@ fn remove_link(space: &mut Space, name: &IfName) -> Option<Link> {
     space.routes.retain(|route| &route.dev != name);
     if matches!(gone.kind, LinkKind::Bridge | LinkKind::ForeignBridge) {
         for port in space.links.values_mut().filter(|l| l.master.as_ref() == Some(name)) {
-            port.master = None;
+            (port.master, port.port) = (None, BridgePort::default());
         }
     }
     Some(gone)
@@ -243,7 +261,8 @@ impl Link {
     /// A new link as the kernel makes it: down, alone and without addresses.
     pub fn down(kind: LinkKind, mtu: u32, owner: Owner) -> Link {
         let addrs = BTreeSet::new();
-        Link { kind, mac: None, mtu, up: false, master: None, addrs, no_ipv6: false, owner }
+        let (port, route_localnet) = (BridgePort::default(), false);
+        Link { kind, mac: None, mtu, up: false, master: None, port, addrs, no_ipv6: false, route_localnet, owner }
     }
 }
 
@@ -269,6 +288,10 @@ impl fmt::Display for Op {
             Op::DelLink { ns, name } => write!(f, "delete link {name} in {ns}"),
             Op::SetMaster { name, master: Some(master) } => write!(f, "make {name} a port of {master}"),
             Op::SetMaster { name, master: None } => write!(f, "make {name} a port of nothing"),
+            Op::SetPort { name, port: BridgePort { isolated, hairpin } } => {
+                write!(f, "switch isolation {} and hairpin {} of port {name}", on(*isolated), on(*hairpin))
+            }
+            Op::SetRouteLocalnet { name, on: yes } => write!(f, "switch route_localnet {} on {name}", on(*yes)),
             Op::SetMtu { ns, name, mtu } => write!(f, "set mtu {mtu} on {name} in {ns}"),
             Op::SetMac { ns, name, mac } => write!(f, "set mac {mac} on {name} in {ns}"),
             Op::SetNoIpv6 { ns, name, off } => write!(f, "switch ipv6 {} on {name} in {ns}", on(!*off)),

@@ -83,12 +83,6 @@ impl Bridge {
                     .into(),
             ));
         }
-        if !icc {
-            return Err(Error::Absent(
-                "--icc=false: keeping containers of one bridge apart is not there yet; going without would leave them open"
-                    .into(),
-            ));
-        }
         let mtu = told.number("mtu").unwrap_or(1500);
         let mtu = u32::try_from(if mtu == 0 { 1500 } else { mtu });
         let mtu =

@@ -1,7 +1,7 @@
 use crate::{Both, addr, bridge, id, inside, name, no_addr, open, route, same, up, veth};
 use plan::apply::Kernel;
 use plan::ids::Mac;
-use plan::netstate::{IpFamily, LinkKind, Ns, Op};
+use plan::netstate::{BridgePort, IpFamily, LinkKind, Ns, Op};
 
 /// A host with `br0`, up and with addresses, and a sandbox `a` with `eth0`.
 fn furnished(both: &mut Both) {
@@ -47,7 +47,15 @@ fn links_change_as_told() {
         both.ok(Op::SetMtu { ns: Ns::Host, name: name("br0"), mtu: 1500 });
         both.ok(bridge("br1", 1500));
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br1")) });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: true } });
+        both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br1")) });
+        both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br0")) });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: false } });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: false, hairpin: true } });
+        both.ok(Op::SetRouteLocalnet { name: name("br0"), on: true });
+        both.ok(Op::SetRouteLocalnet { name: name("br0"), on: false });
         both.ok(Op::SetMaster { name: name("veth0"), master: None });
+        both.refused(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: false } });
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br0")) });
         both.ok(Op::SetNoIpv6 { ns: inside('a'), name: name("eth0"), off: true });
         let why = both.refused(addr(inside('a'), "eth0", "fd00:1::3/64"));
@@ -93,6 +101,7 @@ fn whatever_leans_on_a_thing_goes_with_it() {
         both.ok(addr(Ns::Host, "br0", "10.1.0.254/24"));
         both.ok(no_addr(Ns::Host, "br0", "10.1.0.1/24"));
         // A deleted bridge frees its ports; one end takes the other along.
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: true } });
         both.ok(Op::DelLink { ns: Ns::Host, name: name("br0") });
         both.ok(bridge("br0", 1400));
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br0")) });

@@ -2,7 +2,7 @@
 
 use crate::scenario::Scene;
 use plan::ids::{IfName, Mac};
-use plan::netstate::{ElementChange, IpFamily, Link, LinkKind, NetState, Ns, Op, Route};
+use plan::netstate::{BridgePort, ElementChange, IpFamily, Link, LinkKind, NetState, Ns, Op, Route};
 use plan::nft::{Element, Expr, Owner, Rule, TableName, Why};
 use plan::step::step;
 use proptest::prelude::*;
@@ -89,7 +89,7 @@ pub struct Damage {
 }
 
 pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
-    let damage = (0..20u8, any::<usize>(), any::<u8>()).prop_map(|(kind, which, how)| Damage { kind, which, how });
+    let damage = (0..22u8, any::<usize>(), any::<u8>()).prop_map(|(kind, which, how)| Damage { kind, which, how });
     prop::collection::vec(damage, 0..8)
 }
 
@@ -196,6 +196,11 @@ impl Damage {
                 let change = ElementChange { set: set.clone(), key: key.clone(), put, owner: Owner::Engine };
                 Op::ChangeElements { ns: host, table: inet, changes: vec![change] }
             }
+            20 => Op::SetPort {
+                name: link?.2.master.map(|_| name)?,
+                port: BridgePort { isolated: how & 1 == 0, hairpin: how & 2 == 0 },
+            },
+            21 if ns == host && link?.2.kind == LinkKind::Bridge => Op::SetRouteLocalnet { name, on: how & 1 == 0 },
             _ => return None,
         })
     }

@@ -41,7 +41,7 @@ fn base() {
          its sets and maps, and never a rule. Every policy is accept: what does not concern a bridge of berth's passes\n\
          untouched, and a drop of somebody else's table still drops.\n\n\
          - `early` drops packets from outside that claim to be meant for 127.0.0.1, before they could be translated to a\n  \
-           port that is published there.\n\
+           port that is published there, and those that claim to come from there.\n\
          - `prerouting` and `output` send packets that are meant for the host itself to `published`, where the maps turn\n  \
            a published port into a container's address and port.\n\
          - `forward` lets answers through, lets containers of one network talk, cuts internal networks off, and lets\n  \
@@ -62,7 +62,7 @@ fn bridged_container() {
         "A container adds no element as long as it publishes no port: it is protected by its network's. It reaches other\n\
          places with the host's address, and containers of the same network directly; nobody outside reaches it.",
         &format!("{APP}; run web on app"),
-        &["bridges", "siblings", "hairpin", "masquerade4", "masquerade6", "published4"],
+        &["bridges", "siblings", "hairpin4", "hairpin6", "masquerade4", "masquerade6", "published4"],
         &["forward", "postrouting"],
     );
 }
@@ -100,8 +100,9 @@ fn apart() {
     doc(
         "apart.md",
         "A network whose containers do not reach each other",
-        "With `--icc=false` the network is not among `siblings`: what would be routed between its containers meets the rule\n\
-         that nothing else reaches a container.",
+        "With `--icc=false` the ports of the bridge are isolated, so that it passes no frame from one to another; and the\n\
+         network is not among `siblings`, so that what would be routed between its containers meets the rule that nothing\n\
+         else reaches a container.",
         "net app 10.1.0.0/24 bridge app0 apart; run web on app; run two on app",
         &["bridges", "siblings"],
         &["forward"],

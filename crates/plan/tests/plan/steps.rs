@@ -32,6 +32,7 @@ fn the_first_network() {
          replace table inet berth in host [engine]
          switch V4 forwarding on in host [engine]
          switch ipv6 off on app0 in host [net]
+         switch route_localnet on on app0 [net]
          set app0 up in host [net]
          add address 10.1.0.1/24 to app0 in host [net]",
     );
@@ -45,6 +46,7 @@ fn a_container_starts_and_stops() {
         "add namespace {sandbox} [sb]
          add veth {host} on app0 with eth0 in sandbox {sandbox} [ep]
          change 1 elements of table inet berth in host [engine]
+         switch isolation off and hairpin on of port {host} [ep]
          switch ipv6 off on eth0 in sandbox {sandbox} [ep]
          set eth0 up in sandbox {sandbox} [ep]
          set lo up in sandbox {sandbox} [sb]
@@ -122,7 +124,7 @@ fn damages_are_repaired_with_little() {
         )
     );
     let deleted = repaired(&web, &[Op::DelLink { ns, name: eth0 }]);
-    assert_eq!(deleted.lines().count(), 5, "{deleted}");
+    assert_eq!(deleted.lines().count(), 6, "{deleted}");
     assert!(deleted.starts_with("add veth "), "{deleted}");
     let table = plan::nft::TableName::inet();
     assert_eq!(
