@@ -86,7 +86,8 @@ impl HeldPorts {
                 .filter(|_| binding.count < LONG)
                 .map(|(host_port, inner_port)| PortBinding { host_port, inner_port, count: 1, ..binding.clone() })
         });
-        let lost = |b: &PortBinding| failed.iter().any(|(key, _)| *key == (b.proto, SocketAddr::new(b.host_ip, b.host_port)));
+        let lost =
+            |b: &PortBinding| failed.iter().any(|(key, _)| *key == (b.proto, SocketAddr::new(b.host_ip, b.host_port)));
         let rest = Endpoint { ports: rest.filter(|binding| !lost(binding)).collect(), ..endpoint.clone() };
         // One that was free a moment ago and is not now: told the next time.
         let _ = self.hold(&rest, &[]);

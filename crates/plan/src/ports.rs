@@ -272,9 +272,10 @@ impl Board<'_> {
         let hosts = self.hosts(wish)?;
         let (from, to) = wish.host_port.unwrap_or(self.facts.ephemeral);
         // Another port would fare no better on an address that the host does not have.
-        let hopeless = self.facts.busy.iter().find(|((proto, addr), why)| {
-            *proto == wish.proto && hosts.contains(&addr.ip()) && **why != Unbound::InUse
-        });
+        let hopeless =
+            self.facts.busy.iter().find(|((proto, addr), why)| {
+                *proto == wish.proto && hosts.contains(&addr.ip()) && **why != Unbound::InUse
+            });
         if let Some(((proto, addr), why)) = hopeless {
             let (name, endpoint) = (self.claim.container_name.to_owned(), self.claim.endpoint.to_string());
             return Err(Refusal::PortBusy { name, endpoint, addr: *addr, proto: *proto, why: why.clone() });
