@@ -240,8 +240,11 @@ fn a_port_that_somebody_has_stops_the_start_and_leaves_nothing() {
         residue::assert_same(&engine, &before);
         // Another address, another protocol: in nobody's way.
         run(&engine, "beside", &["-p", "127.0.0.2:80:80", "-p", "192.0.2.32:5353:53/udp", "-p", "4444:80/udp"]);
-        // Freed: taken.
+        // Freed: taken, though a connection lingers that the host's program closed.
+        assert!(here.tcp("127.0.0.1:4444").unwrap().starts_with("host "));
         drop((tcp, udp));
+        let waiting = here.ok(&["ss", "-tanH", "state", "time-wait"]);
+        assert!(waiting.contains(":4444"), "{waiting}");
         run(&engine, "then", &["-p", "4444:80"]);
         engine.ok(&["rm", "-f", "holder", "then"]);
         drop(here.serve_tcp("0.0.0.0:3333", "host"));
@@ -258,7 +261,7 @@ fn held_ports_are_taken_by_nobody_else() {
         // Ephemeral ports pass by those that the host's programs have.
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40009").unwrap();
         let _busy: Vec<_> = (40_000..40_004).map(|port| here.serve_tcp(&format!("0.0.0.0:{port}"), "host")).collect();
-        run(&engine, "web", &["-p", "80", "-p", "7:7", "-p", "192.0.2.1:9:9/udp"]);
+        run(&engine, "web", &["-p", "80", "-p", "7:7", "-p", "192.0.2.32:7:8", "-p", "192.0.2.1:9:9/udp"]);
         let chosen = host_port(&engine.ok(&["port", "web", "80"]));
         assert_eq!(chosen, 40_004);
         let taken = |tcp: &str| here.enter(|| std::net::TcpListener::bind(tcp).map(drop)).map_err(|err| err.kind());
@@ -273,6 +276,10 @@ fn held_ports_are_taken_by_nobody_else() {
         held();
         let space = inside(lab, &engine, "web");
         let _web = space.serve_tcp("0.0.0.0:80", "web");
+        // On every address, and elsewhere on one of them.
+        let (_any, _one) = (space.serve_tcp("0.0.0.0:7", "any"), space.serve_tcp("0.0.0.0:8", "one"));
+        assert!(neighbour.tcp("192.0.2.1:7").unwrap().starts_with("any "));
+        assert!(neighbour.tcp("192.0.2.32:7").unwrap().starts_with("one "));
         let reaches = || assert!(neighbour.tcp("192.0.2.1:40004").unwrap().starts_with("web 192.0.2.2"));
         reaches();
         // The engine is gone, and comes back.

@@ -12,6 +12,7 @@ use plan::ports::Unbound;
 use plan::world::{Change, Endpoint, Fact, PortBinding, Proto};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
+use rustix::process::{Resource, getrlimit};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -20,58 +21,47 @@ use tracing::warn;
 /// From this length on, the ports of a range are tried and not held.
 const LONG: u16 = 64;
 
-/// A port that could not be bound.
-pub type Failed = ((Proto, SocketAddr), Unbound);
+/// A port of the host.
+type Port = (Proto, SocketAddr);
 
-/// The sockets, by endpoint and port.
-#[derive(Debug, Default)]
-pub struct HeldPorts(BTreeMap<EndpointId, BTreeMap<(Proto, SocketAddr), OwnedFd>>);
+/// A port that could not be bound.
+pub type Failed = (Port, Unbound);
+
+/// The sockets.
+#[derive(Debug)]
+pub struct HeldPorts {
+    /// By endpoint and port.
+    sockets: BTreeMap<EndpointId, BTreeMap<Port, OwnedFd>>,
+    /// As many at most, so that descriptors are left for everything else.
+    room: usize,
+}
 
 impl HeldPorts {
+    /// None yet. They may become half of the descriptors that this process may have (`RLIMIT_NOFILE`); what comes after
+    /// that is tried and not held.
+    pub fn new() -> HeldPorts {
+        let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
+        HeldPorts { sockets: BTreeMap::new(), room: most.map_or(usize::MAX, |most| most / 2) }
+    }
+
     /// Holds those ports of an endpoint that it did not have `before`: all of them, or none if one cannot be bound.
     ///
     /// # Errors
     /// Every port that cannot be bound, and why.
     pub fn hold(&mut self, endpoint: &Endpoint, before: &[PortBinding]) -> Result<(), Vec<Failed>> {
-        let mut failed = Vec::new();
-        let mut bound = Vec::new();
-        for binding in endpoint.ports.iter().filter(|binding| !before.contains(binding)) {
-            for port in binding.host_ports() {
-                if covered(endpoint, binding, port) || self.has_part(endpoint, binding, port) {
-                    continue;
-                }
-                let key = (binding.proto, SocketAddr::new(binding.host_ip, port));
-                match socket(key.0, key.1) {
-                    Ok(Some(socket)) if binding.count < LONG => bound.push((key, socket)),
-                    Ok(_) => {}
-                    Err(why) => failed.push((key, why)),
-                }
-            }
+        let (bound, failed) = self.bind(endpoint, before);
+        if !failed.is_empty() {
+            return Err(failed);
         }
-        if failed.is_empty() {
-            if !bound.is_empty() {
-                self.0.entry(endpoint.id.clone()).or_default().extend(bound);
-            }
-            Ok(())
-        } else {
-            Err(failed)
-        }
-    }
-
-    /// The port is to be published on every address, and is held on one of them already: that socket is in the way of
-    /// a wider one, and of other programs too.
-    fn has_part(&self, endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
-        let part = |(proto, addr): &(Proto, SocketAddr)| {
-            (*proto, addr.port(), addr.is_ipv4()) == (binding.proto, port, binding.host_ip.is_ipv4())
-        };
-        let held = self.0.get(&endpoint.id);
-        binding.host_ip.is_unspecified() && held.is_some_and(|held| held.keys().any(part))
+        self.keep(endpoint, bound);
+        Ok(())
     }
 
     /// Holds what it can of an endpoint that published its ports before this engine started: somebody may have taken one
     /// meanwhile, which is told and no more, for the container goes on.
     pub fn hold_again(&mut self, endpoint: &Endpoint) {
-        let Err(failed) = self.hold(endpoint, &[]) else { return };
+        let (bound, failed) = self.bind(endpoint, &[]);
+        self.keep(endpoint, bound);
         for ((proto, addr), why) in &failed {
             warn!(
                 container = endpoint.container_name,
@@ -79,27 +69,62 @@ impl HeldPorts {
                 proto.name()
             );
         }
-        let rest = endpoint.ports.iter().flat_map(|binding| {
-            binding
-                .host_ports()
-                .zip(binding.inner_ports())
-                .filter(|_| binding.count < LONG)
-                .map(|(host_port, inner_port)| PortBinding { host_port, inner_port, count: 1, ..binding.clone() })
-        });
-        let lost =
-            |b: &PortBinding| failed.iter().any(|(key, _)| *key == (b.proto, SocketAddr::new(b.host_ip, b.host_port)));
-        let rest = Endpoint { ports: rest.filter(|binding| !lost(binding)).collect(), ..endpoint.clone() };
-        // One that was free a moment ago and is not now: told the next time.
-        let _ = self.hold(&rest, &[]);
+    }
+
+    fn keep(&mut self, endpoint: &Endpoint, bound: Vec<(Port, OwnedFd)>) {
+        if !bound.is_empty() {
+            self.sockets.entry(endpoint.id.clone()).or_default().extend(bound);
+        }
+    }
+
+    /// The sockets of ports that it did not have `before`, and what could not be bound.
+    fn bind(&self, endpoint: &Endpoint, before: &[PortBinding]) -> (Vec<(Port, OwnedFd)>, Vec<Failed>) {
+        let mut bound = Vec::new();
+        let mut failed = Vec::new();
+        let room = self.room.saturating_sub(self.sockets.values().map(BTreeMap::len).sum());
+        let mut beyond = 0;
+        for binding in endpoint.ports.iter().filter(|binding| !before.contains(binding)) {
+            for port in binding.host_ports() {
+                if covered(endpoint, binding, port) || self.has_part(endpoint, binding, port) {
+                    continue;
+                }
+                let key = (binding.proto, SocketAddr::new(binding.host_ip, port));
+                match socket(key.0, key.1) {
+                    Ok(Some(_)) if binding.count < LONG && bound.len() == room => beyond += 1,
+                    Ok(Some(socket)) if binding.count < LONG => bound.push((key, socket)),
+                    Ok(_) => {}
+                    Err(why) => failed.push((key, why)),
+                }
+            }
+        }
+        if beyond > 0 {
+            warn!(
+                container = endpoint.container_name,
+                "{beyond} published ports are free and not held: {} are, half of the files that the engine may open \
+                 (RLIMIT_NOFILE)",
+                self.room
+            );
+        }
+        (bound, failed)
+    }
+
+    /// The port is to be published on every address, and is held on one of them already: that socket is in the way of
+    /// a wider one, and of other programs too.
+    fn has_part(&self, endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
+        let part = |(proto, addr): &Port| {
+            (*proto, addr.port(), addr.is_ipv4()) == (binding.proto, port, binding.host_ip.is_ipv4())
+        };
+        let held = self.sockets.get(&endpoint.id);
+        binding.host_ip.is_unspecified() && held.is_some_and(|held| held.keys().any(part))
     }
 
     /// Lets go of the ports that the facts no longer publish.
     pub fn follow(&mut self, change: &Change) {
         for fact in change {
             match fact {
-                Fact::NoEndpoint(id, _) => drop(self.0.remove(id)),
+                Fact::NoEndpoint(id, _) => drop(self.sockets.remove(id)),
                 Fact::Endpoint(endpoint) => {
-                    let Some(held) = self.0.get_mut(&endpoint.id) else { continue };
+                    let Some(held) = self.sockets.get_mut(&endpoint.id) else { continue };
                     let published = |proto: Proto, addr: &SocketAddr| {
                         endpoint.ports.iter().any(|binding| {
                             (binding.proto, binding.host_ip) == (proto, addr.ip())
@@ -114,7 +139,7 @@ impl HeldPorts {
     }
 }
 
-/// The endpoint publishes the port on every address too: one socket holds it.
+/// The endpoint publishes the port on every address too: one socket holds it, and a second would find it taken.
 fn covered(endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
     let wide = |have: &PortBinding| {
         have.proto == binding.proto
@@ -173,4 +198,83 @@ fn bound(proto: Proto, addr: SocketAddr, reuse: bool) -> rustix::io::Result<Owne
         sockopt::set_socket_reuseaddr(&socket, false)?;
     }
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plan::ids::Mac;
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+    /// An endpoint that publishes these ports of 127.0.0.1, a row each.
+    fn endpoint(proto: Proto, rows: &[(u16, u16)]) -> Endpoint {
+        let digits = |digit: &str| digit.repeat(64);
+        let row = |(host_port, count): &(u16, u16)| PortBinding {
+            proto,
+            host_ip: Ipv4Addr::LOCALHOST.into(),
+            host_port: *host_port,
+            inner_port: 80,
+            count: *count,
+        };
+        Endpoint {
+            id: digits("a").parse().unwrap(),
+            network: digits("b").parse().unwrap(),
+            sandbox: digits("c").parse().unwrap(),
+            container_name: "web".into(),
+            inner: "eth0".parse().unwrap(),
+            host: "vetha".parse().unwrap(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            addr4: None,
+            addr6: None,
+            gateway: true,
+            ports: rows.iter().map(row).collect(),
+        }
+    }
+
+    /// A port that was free a moment ago.
+    fn free() -> u16 {
+        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    fn is_free(port: u16) -> bool {
+        UdpSocket::bind(("127.0.0.1", port)).is_ok()
+    }
+
+    #[test]
+    fn a_port_is_held_until_it_is_published_no_longer() {
+        let mut held = HeldPorts::new();
+        let port = free();
+        let web = endpoint(Proto::Udp, &[(port, 1)]);
+        held.hold(&web, &[]).unwrap();
+        assert!(!is_free(port));
+        held.follow(&vec![Fact::Endpoint(web.clone())]);
+        assert!(!is_free(port));
+        held.follow(&vec![Fact::Endpoint(Endpoint { ports: Vec::new(), ..web.clone() })]);
+        assert!(is_free(port));
+        held.hold(&web, &[]).unwrap();
+        held.follow(&vec![Fact::NoEndpoint(web.id, 0)]);
+        assert!(is_free(port));
+    }
+
+    #[test]
+    fn all_ports_are_held_or_none() {
+        let mut held = HeldPorts::new();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let busy = taken.local_addr().unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let web = endpoint(Proto::Tcp, &[(other, 1), (busy.port(), 1)]);
+        assert_eq!(held.hold(&web, &[]), Err(vec![((Proto::Tcp, busy), Unbound::InUse)]));
+        drop(TcpListener::bind(("127.0.0.1", other)).unwrap());
+        // What somebody took while no engine ran is lost, and the rest is held.
+        held.hold_again(&web);
+        assert!(TcpListener::bind(("127.0.0.1", other)).is_err());
+    }
+
+    #[test]
+    fn descriptors_are_left_for_others() {
+        let mut held = HeldPorts { room: 1, ..HeldPorts::new() };
+        let (one, two) = (free(), free());
+        held.hold(&endpoint(Proto::Udp, &[(one, 1), (two, 1)]), &[]).unwrap();
+        assert!(!is_free(one) && is_free(two));
+    }
 }

@@ -98,7 +98,7 @@ impl Net {
             store,
             told,
             pools: config.pools.clone(),
-            held: HeldPorts::default(),
+            held: HeldPorts::new(),
         };
         owner.settle();
         std::thread::Builder::new()
