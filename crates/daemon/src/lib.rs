@@ -15,6 +15,8 @@ pub mod engine;
 pub mod error;
 /// What happened, for whoever listens.
 pub mod events;
+/// Published ports are held on the host.
+mod held_ports;
 /// The Engine API.
 pub mod http;
 /// What the engine says of itself.

@@ -7,18 +7,21 @@
 use crate::config::Config;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
+use crate::held_ports::HeldPorts;
 use crate::store::Store;
 use kernel::watch::{Moved, Watch, surprising};
 use plan::apply::{Applied, Kernel, apply};
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
 use plan::desired::{desired, follow};
 use plan::diff::diff;
-use plan::ids::{ContainerId, IfName, NetworkId, SandboxId};
+use plan::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use plan::ipam::Pool;
 use plan::names::ResolvConf;
 use plan::netstate::{Errno, NetState, Op};
 use plan::nft::Owner;
-use plan::world::{Change, Endpoint, Network, Proto, World};
+use plan::ports::{self, PortWish, Unpublish};
+use plan::world::{Change, Endpoint, Fact, Network, World};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -54,6 +57,10 @@ pub enum Wish {
     },
     /// A sandbox and its endpoints go.
     Leave(SandboxId),
+    /// More ports of an endpoint are published.
+    Publish(EndpointId, Vec<PortWish>),
+    /// Some are no longer.
+    Unpublish(EndpointId, Vec<Unpublish>),
     /// A network.
     Network(Box<NetworkWish>),
     /// A network goes.
@@ -91,6 +98,7 @@ impl Net {
             store,
             told,
             pools: config.pools.clone(),
+            held: HeldPorts::new(),
         };
         owner.settle();
         std::thread::Builder::new()
@@ -195,13 +203,23 @@ struct NetworkOwner {
     told: Box<dyn Fn(Notice) + Send>,
     /// From which blocks networks get their subnets; empty: plan's own.
     pools: Vec<Pool>,
+    /// Published ports, so that nobody else takes them.
+    held: HeldPorts,
+}
+
+/// What takes a wish back whose network could not be made.
+enum Withdrawal {
+    /// The sandbox goes.
+    Close(SandboxId),
+    /// The endpoint is again as it was.
+    Restore(Box<Endpoint>),
 }
 
 /// A wish that was decided and waits for the kernel.
 struct Pending {
     owners: Vec<Owner>,
     /// What takes it back.
-    withdraw: Option<SandboxId>,
+    withdraw: Option<Withdrawal>,
     reply: oneshot::Sender<Result<()>>,
 }
 
@@ -246,14 +264,17 @@ impl NetworkOwner {
         let mut pending = Vec::new();
         let mut all: Change = Vec::new();
         for (wish, reply) in wishes {
+            let withdraw = match &wish {
+                Wish::Join { sandbox, .. } => Some(Withdrawal::Close(sandbox.clone())),
+                Wish::Publish(id, _) | Wish::Unpublish(id, _) => {
+                    self.read().endpoints.get(id).cloned().map(|old| Withdrawal::Restore(Box::new(old)))
+                }
+                _ => None,
+            };
             let decided = self.decide(&wish);
             match decided {
                 Ok(change) => {
                     all.extend(change);
-                    let withdraw = match &wish {
-                        Wish::Join { sandbox, .. } => Some(sandbox.clone()),
-                        _ => None,
-                    };
                     pending.push(Pending { owners: owners(&wish), withdraw, reply });
                 }
                 Err(refusal) => answer(reply, Err(refusal)),
@@ -262,10 +283,10 @@ impl NetworkOwner {
         if let Err(error) = self.store.commit(&all) {
             // Nothing was done yet; take the facts back so that memory and store agree.
             error!(%error, "the network's facts could not be recorded");
-            let back: Vec<SandboxId> = pending.iter().filter_map(|p| p.withdraw.clone()).collect();
-            for sandbox in back {
-                if let Err(error) = self.decided(|world| decide::close(world, &sandbox, now())) {
-                    error!(%error, sandbox = %sandbox.short(), "could not be taken back");
+            for one in pending.iter().rev() {
+                let Some(back) = &one.withdraw else { continue };
+                if let Err(error) = self.decided(|world| taken_back(world, back)) {
+                    error!(%error, "a change of the network could not be taken back");
                 }
             }
             for one in pending {
@@ -280,8 +301,8 @@ impl NetworkOwner {
             match fault {
                 None => answer(one.reply, Ok(())),
                 Some(text) => {
-                    if let Some(sandbox) = &one.withdraw {
-                        withdrawn |= self.withdraw(sandbox);
+                    if let Some(back) = &one.withdraw {
+                        withdrawn |= self.withdraw(back);
                     }
                     answer(one.reply, Err(Error::Fault(text.clone())));
                 }
@@ -293,10 +314,10 @@ impl NetworkOwner {
         }
     }
 
-    fn withdraw(&mut self, sandbox: &SandboxId) -> bool {
-        let Ok(change) = self.decided(|world| decide::close(world, sandbox, now())) else { return false };
+    fn withdraw(&mut self, back: &Withdrawal) -> bool {
+        let Ok(change) = self.decided(|world| taken_back(world, back)) else { return false };
         if let Err(error) = self.store.commit(&change) {
-            error!(%error, sandbox = %sandbox.short(), "a withdrawn sandbox could not be recorded");
+            error!(%error, "what was withdrawn could not be recorded");
         }
         true
     }
@@ -309,7 +330,7 @@ impl NetworkOwner {
                 for place in places {
                     // A second place must see the first, so each is taken over before the next is decided.
                     let facts = self.facts_for(place)?;
-                    match self.decided(|world| decide::attach(world, &facts, place)) {
+                    match self.published(facts, |world, facts| decide::attach(world, facts, place)) {
                         Ok(more) => change.extend(more),
                         Err(refusal) => {
                             self.decided(|world| decide::close(world, sandbox, now()))?;
@@ -320,12 +341,44 @@ impl NetworkOwner {
                 Ok(change)
             }
             Wish::Leave(sandbox) => self.decided(|world| decide::close(world, sandbox, now())),
+            Wish::Publish(endpoint, wishes) => {
+                let facts = self.facts()?;
+                self.published(facts, |world, facts| decide::publish(world, facts, endpoint, wishes))
+            }
+            Wish::Unpublish(endpoint, gone) => self.decided(|world| decide::unpublish(world, endpoint, gone)),
             Wish::Network(wish) => {
                 let facts = self.facts()?;
                 let wish = self.with_addresses(wish)?;
                 self.decided(|world| decide::network(world, &facts, &wish))
             }
             Wish::NoNetwork(id) => self.decided(|world| decide::remove_network(world, id)),
+        }
+    }
+
+    /// Decides something that publishes ports. What is decided is bound on the host before it becomes a fact; what cannot
+    /// be bound is one more thing known of the host, with which it is decided again: another port is chosen then, or the
+    /// wish is refused.
+    fn published(
+        &mut self,
+        mut facts: Facts,
+        decide: impl Fn(&World, &Facts) -> std::result::Result<Change, Refusal>,
+    ) -> Result<Change> {
+        let mut tries = 1;
+        loop {
+            let change = decide(&self.read(), &facts).map_err(refused)?;
+            let new = change.iter().find_map(|fact| if let Fact::Endpoint(new) = fact { Some(new) } else { None });
+            let Some(endpoint) = new else { return self.decided(|_| Ok(change)) };
+            let before = self.read().endpoints.get(&endpoint.id).map_or_else(Vec::new, |old| old.ports.clone());
+            match self.held.hold(endpoint, &before) {
+                Ok(()) => return self.decided(|_| Ok(change)),
+                Err(failed) if tries < ports::TRIES => facts.busy.extend(failed),
+                Err(failed) => {
+                    let Some(((proto, addr), why)) = failed.into_iter().next() else { continue };
+                    let (name, endpoint) = (endpoint.container_name.clone(), endpoint.id.to_string());
+                    return Err(refused(Refusal::PortBusy { name, endpoint, addr, proto, why }));
+                }
+            }
+            tries += 1;
         }
     }
 
@@ -339,7 +392,6 @@ impl NetworkOwner {
         let host = self.kernel.0.facts().doing("look at the host's network")?;
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let ours = |name: &IfName| host.links.get(name).is_some_and(|link| link.ours);
-        let busy = host.reserved.iter().flat_map(|(first, last)| *first..=*last);
         let pools = if self.pools.is_empty() { Facts::default().pools } else { self.pools.clone() };
         Ok(Facts {
             routes: host
@@ -359,7 +411,8 @@ impl NetworkOwner {
             now: now(),
             has_ipv6: host.ipv6,
             ephemeral: host.ephemeral,
-            busy: busy.flat_map(|port| [Proto::Tcp, Proto::Udp, Proto::Sctp].map(|proto| (proto, port))).collect(),
+            reserved: host.reserved.iter().flat_map(|(first, last)| *first..=*last).collect(),
+            busy: BTreeMap::new(),
             pools,
             global_id: global_id(),
         })
@@ -379,6 +432,7 @@ impl NetworkOwner {
         let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let change = decide(&world).map_err(refused)?;
         follow(&mut self.want, &world, &change);
+        self.held.follow(&change);
         world.take(&change);
         Ok(change)
     }
@@ -388,7 +442,7 @@ impl NetworkOwner {
     }
 
     /// Makes the kernel agree with the facts; what failed, by owner.
-    fn carry_out(&mut self) -> std::collections::BTreeMap<Owner, String> {
+    fn carry_out(&mut self) -> BTreeMap<Owner, String> {
         let started = Instant::now();
         let have = match self.have.take() {
             Some(have) => have,
@@ -411,7 +465,7 @@ impl NetworkOwner {
         failed.into_iter().map(|(owner, error)| (owner, error.to_string())).collect()
     }
 
-    fn everybody_failed(&self, text: &str) -> std::collections::BTreeMap<Owner, String> {
+    fn everybody_failed(&self, text: &str) -> BTreeMap<Owner, String> {
         let world = self.read();
         let sandboxes = world.sandboxes.keys().map(|id| Owner::Sandbox(id.short()));
         let networks = world.networks.keys().map(|id| Owner::Network(id.short()));
@@ -422,6 +476,10 @@ impl NetworkOwner {
     fn settle(&mut self) {
         for (owner, error) in self.carry_out() {
             error!(%owner, error, "the network is not as recorded");
+        }
+        let published: Vec<Endpoint> = self.read().endpoints.values().cloned().collect();
+        for endpoint in &published {
+            self.held.hold_again(endpoint);
         }
     }
 
@@ -451,6 +509,17 @@ fn answer(reply: oneshot::Sender<Result<()>>, with: Result<()>) {
     let _ = reply.send(with);
 }
 
+fn taken_back(world: &World, back: &Withdrawal) -> std::result::Result<Change, Refusal> {
+    match back {
+        Withdrawal::Close(sandbox) => decide::close(world, sandbox, now()),
+        Withdrawal::Restore(endpoint) if world.endpoints.contains_key(&endpoint.id) => {
+            Ok(vec![Fact::Endpoint(Endpoint::clone(endpoint))])
+        }
+        // It went with its sandbox.
+        Withdrawal::Restore(_) => Ok(Vec::new()),
+    }
+}
+
 fn owners(wish: &Wish) -> Vec<Owner> {
     match wish {
         Wish::Join { sandbox, places, .. } => {
@@ -458,6 +527,7 @@ fn owners(wish: &Wish) -> Vec<Owner> {
             std::iter::once(Owner::Sandbox(sandbox.short())).chain(endpoints).collect()
         }
         Wish::Leave(sandbox) => vec![Owner::Sandbox(sandbox.short())],
+        Wish::Publish(endpoint, _) | Wish::Unpublish(endpoint, _) => vec![Owner::Endpoint(endpoint.short())],
         Wish::Network(wish) => vec![Owner::Network(wish.id.short())],
         Wish::NoNetwork(id) => vec![Owner::Network(id.short())],
     }
@@ -472,7 +542,7 @@ pub fn refused(refusal: Refusal) -> Error {
         Kind::Conflict => Error::Conflict(text),
         Kind::Invalid => Error::Invalid(text),
         Kind::Forbidden => Error::Forbidden(text),
-        Kind::Exhausted => Error::Fault(text),
+        Kind::Exhausted | Kind::Held => Error::Fault(text),
     }
 }
 

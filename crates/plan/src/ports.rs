@@ -22,6 +22,88 @@ pub struct PortWish {
     pub count: u16,
 }
 
+/// How often free ports are chosen for one request before it is refused: programs of the host may hold the chosen ones.
+pub const TRIES: usize = 10;
+
+/// Why a port of the host cannot be bound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unbound {
+    /// A program of the host has it (`EADDRINUSE`).
+    #[error("address already in use")]
+    InUse,
+    /// The host does not have the address (`EADDRNOTAVAIL`).
+    #[error("cannot assign requested address")]
+    NoAddress,
+    /// Anything else, in the kernel's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Published ports that are to go. What is not said fits all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpublish {
+    /// The transport protocol.
+    pub proto: Proto,
+    /// The host's address.
+    pub host_ip: Option<IpAddr>,
+    /// First and last port of the host.
+    pub host_port: Option<(u16, u16)>,
+    /// The port inside.
+    pub inner: u16,
+}
+
+impl Unpublish {
+    /// Is this one of them?
+    pub fn fits(&self, proto: Proto, host_ip: IpAddr, host_port: u16, inner: u16) -> bool {
+        (self.proto, self.inner) == (proto, inner)
+            && self.host_ip.is_none_or(|ip| ip == host_ip)
+            && self.host_port.is_none_or(|(from, to)| (from..=to).contains(&host_port))
+    }
+}
+
+/// The bindings without what is to go, and whether each of `gone` fitted one.
+///
+/// # Errors
+/// The first of `gone` that fits nothing.
+pub fn without<'a>(have: &[PortBinding], gone: &'a [Unpublish]) -> Result<Vec<PortBinding>, &'a Unpublish> {
+    let mut used = vec![false; gone.len()];
+    let mut rest = Vec::new();
+    for binding in have {
+        for (host_port, inner_port) in binding.host_ports().zip(binding.inner_ports()) {
+            let mut goes = false;
+            for (one, used) in gone.iter().zip(&mut used) {
+                let fits = one.fits(binding.proto, binding.host_ip, host_port, inner_port);
+                *used |= fits;
+                goes |= fits;
+            }
+            if !goes {
+                lengthen(&mut rest, PortBinding { host_port, inner_port, count: 1, ..binding.clone() });
+            }
+        }
+    }
+    match used.iter().position(|used| !used) {
+        Some(idle) => Err(&gone[idle]),
+        None => Ok(rest),
+    }
+}
+
+/// Wishes for single ports that follow each other as wishes for ranges: a thousand ports in a row are one binding, one
+/// element of the firewall's map for each family, and one decision.
+pub fn in_ranges(mut wishes: Vec<PortWish>) -> Vec<PortWish> {
+    wishes.sort_by_key(|wish| (wish.proto, wish.host_ip, wish.inner, wish.host_port));
+    let mut runs: Vec<PortWish> = Vec::new();
+    for wish in wishes {
+        match runs.iter_mut().find(|run| run.is_followed_by(&wish)) {
+            Some(run) => {
+                run.count += 1;
+                run.host_port = run.host_port.map(|(from, to)| (from, to + 1));
+            }
+            None => runs.push(wish),
+        }
+    }
+    runs
+}
+
 /// Who asks for ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
@@ -77,6 +159,17 @@ impl PortWish {
 
     fn fixed(&self) -> bool {
         self.host_count() == Some(u32::from(self.count))
+    }
+
+    /// Would a wish for one port make this one longer?
+    fn is_followed_by(&self, next: &PortWish) -> bool {
+        let hosts = match (self.host_port, next.host_port) {
+            (None, None) => true,
+            (Some((_, last)), Some((from, to))) => self.fixed() && from == to && last.checked_add(1) == Some(from),
+            _ => false,
+        };
+        let inner = u32::from(self.inner) + u32::from(self.count) == u32::from(next.inner);
+        (self.proto, self.host_ip, 1) == (next.proto, next.host_ip, next.count) && inner && hosts
     }
 
     fn check(&self) -> Result<(), Refusal> {
@@ -150,11 +243,12 @@ impl Board<'_> {
             return Err(Refusal::PortTaken { name, endpoint, addr, holder: holder.into() });
         }
         let mut numbers = binding.host_ports();
-        match numbers.find(|port| self.facts.busy.contains(&(binding.proto, *port))) {
-            Some(port) => {
-                let addr = SocketAddr::new(binding.host_ip, port);
-                Err(Refusal::PortBusy { name, endpoint, addr, proto: binding.proto })
-            }
+        let unbound = numbers.find_map(|port| {
+            let addr = SocketAddr::new(binding.host_ip, port);
+            Some((addr, self.facts.busy.get(&(binding.proto, addr))?.clone()))
+        });
+        match unbound {
+            Some((addr, why)) => Err(Refusal::PortBusy { name, endpoint, addr, proto: binding.proto, why }),
             None => Ok(()),
         }
     }
@@ -177,7 +271,21 @@ impl Board<'_> {
     fn open(&mut self, wish: &PortWish) -> Result<(), Refusal> {
         let hosts = self.hosts(wish)?;
         let (from, to) = wish.host_port.unwrap_or(self.facts.ephemeral);
+        // Another port would fare no better on an address that the host does not have.
+        let hopeless =
+            self.facts.busy.iter().find(|((proto, addr), why)| {
+                *proto == wish.proto && hosts.contains(&addr.ip()) && **why != Unbound::InUse
+            });
+        if let Some(((proto, addr), why)) = hopeless {
+            let (name, endpoint) = (self.claim.container_name.to_owned(), self.claim.endpoint.to_string());
+            return Err(Refusal::PortBusy { name, endpoint, addr: *addr, proto: *proto, why: why.clone() });
+        }
         let mut taken = self.taken(wish.proto, &hosts);
+        if wish.host_port.is_none() {
+            for port in &self.facts.reserved {
+                taken[usize::from(*port)] = true;
+            }
+        }
         for inner in wish.inner..=wish.inner + (wish.count - 1) {
             let before = self.previous.iter().find_map(|have| {
                 let same = have.proto == wish.proto && hosts.contains(&have.host_ip);
@@ -190,13 +298,9 @@ impl Board<'_> {
             let port = port.ok_or(Refusal::NoPort { from, to, proto: wish.proto })?;
             taken[usize::from(port)] = true;
             for host_ip in &hosts {
-                self.give(PortBinding {
-                    proto: wish.proto,
-                    host_ip: *host_ip,
-                    host_port: port,
-                    inner_port: inner,
-                    count: 1,
-                });
+                let host_ip = *host_ip;
+                let new = PortBinding { proto: wish.proto, host_ip, host_port: port, inner_port: inner, count: 1 };
+                lengthen(&mut self.given, new);
             }
         }
         Ok(())
@@ -213,24 +317,24 @@ impl Board<'_> {
                 taken[usize::from(port)] = true;
             }
         }
-        for (_, port) in self.facts.busy.iter().filter(|(of, _)| *of == proto) {
-            taken[usize::from(*port)] = true;
+        for (_, addr) in self.facts.busy.keys().filter(|(of, addr)| *of == proto && hosts.contains(&addr.ip())) {
+            taken[usize::from(addr.port())] = true;
         }
         taken
     }
+}
 
-    /// Take a single port over; one that follows the last of a run makes the run longer.
-    fn give(&mut self, new: PortBinding) {
-        let follows = |run: &&mut PortBinding| {
-            let next = |first: u16| u32::from(first) + u32::from(run.count);
-            (run.proto, run.host_ip) == (new.proto, new.host_ip)
-                && next(run.host_port) == u32::from(new.host_port)
-                && next(run.inner_port) == u32::from(new.inner_port)
-        };
-        match self.given.iter_mut().find(follows) {
-            Some(run) => run.count += 1,
-            None => self.given.push(new),
-        }
+/// Take a single port over; one that follows the last of a run makes the run longer.
+fn lengthen(runs: &mut Vec<PortBinding>, new: PortBinding) {
+    let follows = |run: &&mut PortBinding| {
+        let next = |first: u16| u32::from(first) + u32::from(run.count);
+        (run.proto, run.host_ip) == (new.proto, new.host_ip)
+            && next(run.host_port) == u32::from(new.host_port)
+            && next(run.inner_port) == u32::from(new.inner_port)
+    };
+    match runs.iter_mut().find(follows) {
+        Some(run) => run.count += 1,
+        None => runs.push(new),
     }
 }
 
@@ -278,5 +382,58 @@ impl fmt::Display for PortBinding {
             write!(f, "/{}", self.proto.name())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(host_port: Option<(u16, u16)>, inner: u16) -> PortWish {
+        PortWish { proto: Proto::Udp, host_ip: None, host_port, inner, count: 1 }
+    }
+
+    #[test]
+    fn a_thousand_ports_in_a_row_are_one_wish() {
+        let row = (0..1000).rev().map(|n| wish(Some((20_000 + n, 20_000 + n)), 30_000 + n)).collect();
+        let range = PortWish { count: 1000, ..wish(Some((20_000, 20_999)), 30_000) };
+        assert_eq!(in_ranges(row), [range]);
+        let open = (0..3).map(|n| wish(None, 7 + n)).collect();
+        assert_eq!(in_ranges(open), [PortWish { count: 3, ..wish(None, 7) }]);
+    }
+
+    #[test]
+    fn what_does_not_follow_stays_apart() {
+        let apart = vec![
+            wish(None, 1),
+            wish(Some((2, 2)), 2),
+            wish(Some((4, 4)), 3),
+            wish(Some((5, 8)), 4),
+            wish(Some((6, 6)), 5),
+            PortWish { proto: Proto::Sctp, ..wish(Some((7, 7)), 6) },
+            wish(Some((65535, 65535)), 65534),
+            wish(Some((1, 1)), 65535),
+        ];
+        let mut ranges = in_ranges(apart.clone());
+        ranges.sort_by_key(|wish| wish.inner);
+        assert_eq!(ranges, apart);
+    }
+
+    #[test]
+    fn ports_are_taken_out_of_ranges() {
+        let host_ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let have = PortBinding { proto: Proto::Tcp, host_ip, host_port: 100, inner_port: 10, count: 5 };
+        let gone = |inner, host_port| Unpublish { proto: Proto::Tcp, host_ip: None, host_port, inner };
+        let shown = |gone: &[Unpublish]| match without(std::slice::from_ref(&have), gone) {
+            Ok(rest) => rest.iter().map(PortBinding::to_string).collect::<Vec<_>>().join(" "),
+            Err(missing) => format!("no {}", missing.inner),
+        };
+        assert_eq!(shown(&[]), "100-104:10-14");
+        assert_eq!(shown(&[gone(12, None)]), "100-101:10-11 103-104:13-14");
+        assert_eq!(shown(&[gone(10, Some((100, 100))), gone(14, Some((0, 200)))]), "101-103:11-13");
+        assert_eq!(shown(&[gone(12, None), gone(15, None)]), "no 15");
+        assert_eq!(shown(&[gone(12, Some((101, 101)))]), "no 12");
+        let other = Unpublish { host_ip: Some(Ipv4Addr::LOCALHOST.into()), ..gone(12, None) };
+        assert_eq!(shown(&[other]), "no 12");
     }
 }

@@ -1,10 +1,11 @@
 //! `top`, `port`, `diff`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Ask;
 use super::row::text;
 use crate::failure::Failure;
+use crate::spec::ports;
 use crate::wire::{Call, escape};
 use crate::{literal, printer, table};
 
@@ -42,29 +43,27 @@ pub async fn diff(ask: &Ask<'_>) -> Result<u8, Failure> {
 /// Lists the published ports of a container.
 pub async fn port(ask: &Ask<'_>) -> Result<u8, Failure> {
     let (name, wanted) = match ask.args.as_slice() {
-        [verb, container, spec] if verb == "add" || verb == "rm" => {
-            return Err(Failure::refused(format!(
-                "berth: 'berth port {verb} {container} {spec}' is not supported yet: publish ports with -p when the container is made"
-            )));
+        [verb, container, specs @ ..] if !specs.is_empty() && (verb == "add" || verb == "rm") => {
+            return change_ports(ask, verb, container, specs).await;
         }
         [name] => (name, None),
         [name, port] => (name, Some(port)),
         _ => {
             return Err(Failure::refused(
-                "berth: 'berth port' requires at least 1 and at most 2 arguments\n\nUsage:  berth port CONTAINER [PRIVATE_PORT[/PROTO]]\n\nRun 'berth port --help' for more information",
+                "berth: 'berth port' requires at least 1 and at most 2 arguments\n\nUsage:  berth port CONTAINER [PRIVATE_PORT[/PROTO]]\n        berth port add|rm CONTAINER PUBLISH [PUBLISH...]\n\nRun 'berth port --help' for more information",
             ));
         }
     };
     let container = ask.wire.ask(Call::get(format!("/containers/{}/json", escape(name)))).await?;
-    let ports = &container["NetworkSettings"]["Ports"];
+    let published = &container["NetworkSettings"]["Ports"];
     match wanted {
-        None => printer::out(&listing(ports)),
+        None => printer::out(&listing(published)),
         Some(port) => {
             let (number, proto) = port.split_once('/').unwrap_or((port, "tcp"));
             literal::uint16(number).map_err(|_| {
                 Failure::refused(format!("Error: invalid port ({number}): value must be a number from 1 to 65535"))
             })?;
-            let hosts = addresses(&ports[format!("{number}/{proto}")]);
+            let hosts = addresses(&published[format!("{number}/{proto}")]);
             if hosts.is_empty() {
                 return Err(Failure::refused(format!("Error: No public port '{port}' published for {name}")));
             }
@@ -73,6 +72,16 @@ pub async fn port(ask: &Ask<'_>) -> Result<u8, Failure> {
             }
         }
     }
+    Ok(0)
+}
+
+/// `port add` and `port rm`: what is published changes while the container runs. The words after it are those of `-p`;
+/// `rm 80` ends all that leads to port 80.
+async fn change_ports(ask: &Ask<'_>, verb: &str, container: &str, specs: &[String]) -> Result<u8, Failure> {
+    let (_, bindings) = ports::published(specs).map_err(|why| Failure::refused(format!("berth: {why}")))?;
+    let path = format!("/berth/containers/{}/ports", escape(container));
+    let call = if verb == "add" { Call::post(path) } else { Call::delete(path) };
+    ask.wire.ask(call.json(json!({ "PortBindings": ports::bindings_json(&bindings) }))).await?;
     Ok(0)
 }
 
@@ -105,8 +114,6 @@ fn listing(ports: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -14,6 +14,8 @@ mod files;
 mod groups;
 /// Ids and names for what users did not name.
 mod naming;
+/// Ports of running containers.
+mod publish;
 /// After a start of the engine: what still lives, what died meanwhile, what a crash left behind.
 mod recover;
 /// All containers, by id and by name.

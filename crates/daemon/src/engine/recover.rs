@@ -1,3 +1,4 @@
+use super::start::keep_places;
 use super::{Engine, bundle, cgroup_path, groups, runtime_dirs};
 use crate::config::Config;
 use crate::container::spec::Restart;
@@ -127,6 +128,8 @@ impl Engine {
                 let is_own = |s: &&SandboxId| self.net.world().sandboxes.get(s).is_some_and(|s| s.container == id);
                 container.kept.sandbox = alive.sandbox.as_ref().filter(is_own).cloned();
                 container.kept.joined = alive.sandbox.as_ref().filter(|s| !is_own(s)).cloned();
+                let chosen = container.kept.sandbox.as_ref().map(|sandbox| self.net.places(sandbox));
+                keep_places(&mut container, &chosen.unwrap_or_default());
                 let cell = self.containers.insert(container);
                 cell.announce(|stage| stage.alive = true);
                 tokio::spawn(self.clone().follow(cell, self.shim(&id)));

@@ -1,5 +1,5 @@
 use super::{Engine, new_id};
-use crate::container::spec::{IpcMode, LogSpec, MountSpec, NetworkMode, NetworkSpec, PidMode, Restart};
+use crate::container::spec::{IpcMode, LogSpec, MountSpec, NetworkMode, NetworkSpec, PidMode, Publish, Restart};
 use crate::container::{Container, Phase, Place};
 use crate::crash;
 use crate::engine::registry::Cell;
@@ -11,7 +11,8 @@ use crate::supervise::{self, Shim};
 use crate::{rootfs, users};
 use plan::decide::{AttachWish, Previous};
 use plan::ids::{EndpointId, NetworkId, SandboxId};
-use plan::ports::PortWish;
+use plan::ports::{PortWish, in_ranges};
+use plan::world::{Endpoint, Network};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -244,17 +245,7 @@ impl Engine {
             }
         };
         let chosen = self.net.places(&sandbox);
-        let container = cell.change(|container| {
-            for (endpoint, network) in &chosen {
-                let place = Place {
-                    addr4: endpoint.addr4,
-                    addr6: endpoint.addr6,
-                    mac: Some(endpoint.mac),
-                    ports: endpoint.ports.clone(),
-                };
-                container.kept.places.insert(network.name.clone(), place);
-            }
-        });
+        let container = cell.change(|container| keep_places(container, &chosen));
         for (_, network) in &chosen {
             self.events.network("connect", network, &container.id);
         }
@@ -365,20 +356,33 @@ impl Engine {
     }
 }
 
+/// Remembers what the network chose, so that the next start can have the same.
+pub(super) fn keep_places(container: &mut Container, chosen: &[(Endpoint, Network)]) {
+    for (endpoint, network) in chosen {
+        let place = Place {
+            addr4: endpoint.addr4,
+            addr6: endpoint.addr6,
+            mac: Some(endpoint.mac),
+            ports: endpoint.ports.clone(),
+        };
+        container.kept.places.insert(network.name.clone(), place);
+    }
+}
+
 /// `-p` and `-P` as wishes; a port that is published by name is not published a second time by `-P`.
 fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
-    let named = spec.published.iter().map(|p| PortWish {
-        proto: p.proto,
-        host_ip: p.host_ip,
-        host_port: p.host_ports,
-        inner: p.inner,
-        count: 1,
-    });
+    let named = spec.published.iter().map(port_wish);
     let is_named = |port: u16, proto| spec.published.iter().any(|p| p.inner == port && p.proto == proto);
     let rest = spec.exposed.iter().filter(|(port, proto)| spec.publish_all && !is_named(*port, *proto));
     let rest =
         rest.map(|(inner, proto)| PortWish { proto: *proto, host_ip: None, host_port: None, inner: *inner, count: 1 });
-    named.chain(rest).collect()
+    in_ranges(named.chain(rest).collect())
+}
+
+/// One `-p` as a wish.
+pub(super) fn port_wish(publish: &Publish) -> PortWish {
+    let Publish { proto, host_ip, host_ports: host_port, inner } = *publish;
+    PortWish { proto, host_ip, host_port, inner, count: 1 }
 }
 
 /// A refusal or fault with words before it.

@@ -14,6 +14,7 @@ mod images;
 mod list;
 mod networks;
 mod pipes;
+mod ports;
 mod routes;
 mod server;
 mod show;

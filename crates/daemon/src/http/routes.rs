@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::ask::Ask;
-use super::{archive, containers, exec, images, networks, system, volumes};
+use super::{archive, containers, exec, images, networks, ports, system, volumes};
 use crate::error::{Error, Result};
 use axum::http::Method;
 use serde_json::json;
@@ -72,6 +72,10 @@ pub enum Action {
     ArchivePut,
     /// Away with all that do not run.
     ContainerPrune,
+    /// More of its ports are published. berth's own.
+    PortsAdd,
+    /// Some of its ports are published no longer. berth's own.
+    PortsRemove,
 
     /// One more process.
     ExecCreate,
@@ -182,6 +186,9 @@ const ROUTES: &[(&str, &str, Action)] = &[
     ("POST",   "/containers/{name}/checkpoints",        Absent("checkpoints are not there")),
     ("DELETE", "/containers/{name}/checkpoints/{id}",   Absent("checkpoints are not there")),
 
+    ("POST",   "/berth/containers/{name}/ports", PortsAdd),
+    ("DELETE", "/berth/containers/{name}/ports", PortsRemove),
+
     ("POST",   "/containers/{name}/exec",       ExecCreate),
     ("POST",   "/exec/{name}/start",            ExecStart),
     ("POST",   "/exec/{name}/resize",           ExecResize),
@@ -276,6 +283,8 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         ArchiveGet => archive::get(ask).await,
         ArchivePut => archive::put(ask).await,
         ContainerPrune => containers::prune(ask).await,
+        PortsAdd => ports::add(ask).await,
+        PortsRemove => ports::remove(ask).await,
 
         ExecCreate => exec::create(ask).await,
         ExecStart => exec::start(ask).await,
@@ -423,6 +432,9 @@ mod tests {
             ("POST", "/containers/web/start", "ContainerStart web"),
             ("POST", "/containers/web/start/", "ContainerStart web"),
             ("DELETE", "/containers/web", "ContainerRemove web"),
+            ("POST", "/berth/containers/web/ports", "PortsAdd web"),
+            ("DELETE", "/berth/containers/web/ports", "PortsRemove web"),
+            ("POST", "/containers/web/ports", "NoSuchPath"),
             ("GET", "/images/json", "ImageList "),
             ("GET", "/images/busybox/json", "ImageInspect busybox"),
             ("GET", "/images/reg.example:5000/a/b:1/json", "ImageInspect reg.example:5000/a/b:1"),

@@ -4,10 +4,11 @@
 
 use crate::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use crate::ipam::Pool;
+use crate::ports::{self, Claim, PortWish, Unbound, Unpublish};
 use crate::world::{Change, Endpoint, Fact, Proto, Sandbox, World};
 use ipnet::IpNet;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 mod attach;
 mod network;
@@ -37,8 +38,10 @@ pub struct Facts {
     pub has_ipv6: bool,
     /// First and last port that are given out where none is named (`net.ipv4.ip_local_port_range`).
     pub ephemeral: (u16, u16),
-    /// Ports that programs of the host hold, and those it reserves (`net.ipv4.ip_local_reserved_ports`).
-    pub busy: BTreeSet<(Proto, u16)>,
+    /// Ports that are given out only by number (`net.ipv4.ip_local_reserved_ports`).
+    pub reserved: BTreeSet<u16>,
+    /// What was tried to be bound on the host, and could not be.
+    pub busy: BTreeMap<(Proto, SocketAddr), Unbound>,
     /// From which subnets are cut where none is named (`--default-address-pool`).
     pub pools: Vec<Pool>,
     /// 40 bits that are this host's own, for its unique local IPv6 block (RFC 4193).
@@ -56,7 +59,8 @@ impl Default for Facts {
             now: 0,
             has_ipv6: true,
             ephemeral: (49153, 65535),
-            busy: BTreeSet::new(),
+            reserved: BTreeSet::new(),
+            busy: BTreeMap::new(),
             pools: crate::ipam::default_pools(),
             global_id: [0; 5],
         }
@@ -104,6 +108,46 @@ pub fn detach(world: &World, id: &EndpointId, now: u64) -> Result<Change, Refusa
         change.push(Fact::Endpoint(Endpoint { gateway: true, ..heir.clone() }));
     }
     Ok(change)
+}
+
+/// Publish more ports of an endpoint.
+///
+/// # Errors
+/// `NoEndpoint`; `PortInternal`; those of ports that cannot be had.
+pub fn publish(world: &World, facts: &Facts, id: &EndpointId, wishes: &[PortWish]) -> Result<Change, Refusal> {
+    let endpoint = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
+    let network = world.networks.get(&endpoint.network);
+    let network = network.ok_or_else(|| Refusal::NoNetwork(endpoint.network.to_string()))?;
+    if network.internal {
+        return Err(Refusal::PortInternal { network: network.name.clone() });
+    }
+    let claim = Claim {
+        endpoint: id,
+        sandbox: &endpoint.sandbox,
+        container_name: &endpoint.container_name,
+        network: &network.name,
+        v4: endpoint.addr4.is_some(),
+        v6: endpoint.addr6.is_some(),
+    };
+    let more = ports::resolve(world, facts, &claim, wishes, &[])?;
+    let mut endpoint = endpoint.clone();
+    endpoint.ports.extend(more);
+    endpoint.ports.sort();
+    Ok(vec![Fact::Endpoint(endpoint)])
+}
+
+/// Publish some ports of an endpoint no longer.
+///
+/// # Errors
+/// `NoEndpoint`; `NotPublished` for the first that is not.
+pub fn unpublish(world: &World, id: &EndpointId, gone: &[Unpublish]) -> Result<Change, Refusal> {
+    let endpoint = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
+    let name = &endpoint.container_name;
+    let ports = ports::without(&endpoint.ports, gone).map_err(|missing| Refusal::NotPublished {
+        port: format!("{}/{}", missing.inner, missing.proto.name()),
+        name: name.clone(),
+    })?;
+    Ok(vec![Fact::Endpoint(Endpoint { ports, ..endpoint.clone() })])
 }
 
 /// Remove a sandbox and all of its endpoints.

@@ -217,10 +217,10 @@ pub enum Refusal {
         /// The container that has it.
         holder: String,
     },
-    /// A program on the host has the port.
+    /// The port cannot be bound on the host: a program has it, or the address is not the host's.
     #[error(
         "driver failed programming external connectivity on endpoint {name} ({endpoint}): failed to bind host port \
-         {addr}/{}: address already in use", proto.name()
+         {addr}/{}: {why}", proto.name()
     )]
     PortBusy {
         /// The container that wants it.
@@ -231,6 +231,22 @@ pub enum Refusal {
         addr: std::net::SocketAddr,
         /// Of which protocol.
         proto: Proto,
+        /// Why not.
+        why: crate::ports::Unbound,
+    },
+    /// Nothing is published from a network without a way out.
+    #[error("network {network} is internal: ports of its containers cannot be published")]
+    PortInternal {
+        /// The network.
+        network: String,
+    },
+    /// A port that is to go and is not there.
+    #[error("no public port '{port}' published for {name}")]
+    NotPublished {
+        /// Number and protocol inside.
+        port: String,
+        /// The container.
+        name: String,
     },
     /// No port of the range is free.
     #[error("all ports are allocated (from {from} to {to}/{})", proto.name())]
@@ -333,6 +349,8 @@ pub enum Kind {
     Forbidden,
     /// Nothing is left of what is given out.
     Exhausted,
+    /// A part of the host is somebody else's. Docker answers this as it answers faults.
+    Held,
 }
 
 impl Refusal {
@@ -340,13 +358,13 @@ impl Refusal {
     pub fn kind(&self) -> Kind {
         use Refusal::*;
         match self {
-            NoNetwork(_) | NoSandbox(_) | NoEndpoint(_) | NoBridge(_) => Kind::NotFound,
-            SandboxExists(_) | NetworkExists(_) | PortTaken { .. } | PortBusy { .. } | MacTaken { .. } => {
-                Kind::Conflict
-            }
+            NoNetwork(_) | NoSandbox(_) | NoEndpoint(_) | NoBridge(_) | NotPublished { .. } => Kind::NotFound,
+            SandboxExists(_) | NetworkExists(_) | MacTaken { .. } => Kind::Conflict,
+            PortTaken { .. } | PortBusy { .. } => Kind::Held,
             SameBridge { .. }
             | ForeignLink(_)
             | ActiveEndpoints { .. }
+            | PortInternal { .. }
             | PoolOverlaps { .. }
             | GatewayTaken { .. }
             | AlreadyAttached { .. }

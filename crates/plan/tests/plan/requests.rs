@@ -285,6 +285,19 @@ fn a_port_is_published_once() {
              0.0.0.0:53/udp: address already in use"
         ),
     );
+    for publish in ["10.9.9.9:80:80", "10.9.9.9:80-90:80"] {
+        refused(
+            &format!("{app}; absent 10.9.9.9:80; run a on app publish {publish}"),
+            &format!(
+                "driver failed programming external connectivity on endpoint a ({id}): failed to bind host port \
+                 10.9.9.9:80/tcp: cannot assign requested address"
+            ),
+        );
+    }
+    // Reserved ports are given to those who name them.
+    let reserved = format!("{app}; reserved 8001; reserved 49153");
+    check(&format!("{reserved}; run a on app publish 8001:80"), "a eth0 on app: 10.1.0.2 out -p 8001:80");
+    check(&format!("{reserved}; run a on app publish :80"), "a eth0 on app: 10.1.0.2 out -p 49154:80");
     refused(&format!("{app}; ephemeral 9 9; run a on app publish :1-2"), "all ports are allocated (from 9 to 9/tcp)");
     refused(
         &format!("{app}; run a on app publish 80-82:90-93"),

@@ -6,7 +6,7 @@
 //! run web on app publish 8080:80       a container; also: ip A, ip6 A, mac M
 //! join web net                         one more network
 //! leave web net; stop web; rm web; drop app
-//! at 100                               the clock; also: busy tcp 80, link eth9, route R, resolver A
+//! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, resolver A
 //! ```
 
 use ipnet::IpNet;
@@ -151,7 +151,16 @@ impl Scene {
                 self.take(Ok(decide::wake(&self.world, self.facts.now)));
             }
             ["busy", proto, number] => {
-                self.facts.busy.insert((port(&format!("1/{proto}")).proto, number.parse().unwrap()));
+                let (proto, port) = (port(&format!("1/{proto}")).proto, number.parse().unwrap());
+                let addr = std::net::SocketAddr::from(([0, 0, 0, 0], port));
+                self.facts.busy.insert((proto, addr), plan::ports::Unbound::InUse);
+            }
+            ["reserved", number] => {
+                self.facts.reserved.insert(number.parse().unwrap());
+            }
+            ["absent", addr] => {
+                let key = (Proto::Tcp, addr.parse().unwrap());
+                self.facts.busy.insert(key, plan::ports::Unbound::NoAddress);
             }
             ["link", name] => {
                 self.facts.links.insert(name.parse().unwrap());

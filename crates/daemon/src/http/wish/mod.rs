@@ -17,7 +17,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
-pub use network::port;
+pub use network::{port, published};
 pub use signals::signal;
 
 use crate::config::Config;

@@ -3,7 +3,7 @@
 use super::Around;
 use crate::container::spec::{HostAddr, NetworkMode, NetworkSpec, Publish};
 use crate::error::{Error, Result};
-use api::{ContainerCreateBody, EndpointSettings, HostConfig};
+use api::{ContainerCreateBody, EndpointSettings, HostConfig, PortBinding};
 use plan::world::Proto;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ pub fn network(
     }
     let mut spec = NetworkSpec {
         exposed: exposed(around.image.exposed_ports.keys(), body.exposed_ports.iter().flatten())?,
-        published: published(host, around.config.bridge.host_ip)?,
+        published: published(host.port_bindings.iter().flatten(), around.config.bridge.host_ip)?,
         publish_all: host.publish_all_ports.unwrap_or(false),
         dns: host.dns.iter().flatten().map(|text| address(text)).collect::<Result<_>>()?,
         dns_search: host.dns_search.clone().unwrap_or_default(),
@@ -145,9 +145,16 @@ fn exposed<'a>(
     Ok(ports)
 }
 
-fn published(host: &HostConfig, default_ip: IpAddr) -> Result<Vec<Publish>> {
+/// `PortBindings`; `default_ip` is where a port goes that names no address (`--ip` of the engine).
+///
+/// # Errors
+/// Those of [`port`]; no address; no port of the host.
+pub fn published<'a>(
+    bindings: impl Iterator<Item = (&'a String, &'a Option<Vec<PortBinding>>)>,
+    default_ip: IpAddr,
+) -> Result<Vec<Publish>> {
     let mut published = Vec::new();
-    for (inner, bindings) in host.port_bindings.iter().flatten() {
+    for (inner, bindings) in bindings {
         let (inner, proto) = port(inner)?;
         for binding in bindings.iter().flatten() {
             let host_ip = match binding.host_ip.as_deref().filter(|ip| !ip.is_empty()) {

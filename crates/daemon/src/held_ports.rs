@@ -1,0 +1,280 @@
+//! Published ports are held on the host, so that no other program takes one, and so that one which a program has is found
+//! before the start.
+//!
+//! The kernel forwards published ports before any socket is looked up; the sockets here are bound and nothing else: TCP does
+//! not listen, so that what is not forwarded is refused, and UDP keeps next to nothing of what comes in. A port costs
+//! a descriptor and some kilobytes of the kernel's memory. Ranges of [`LONG`] ports or more are only tried, when they are
+//! published: thousands of descriptors would cost more than what they prevent, for a program that binds such a port later
+//! hears nothing from outside as long as the port is published, and the container is not disturbed.
+
+use plan::ids::EndpointId;
+use plan::ports::Unbound;
+use plan::world::{Change, Endpoint, Fact, PortBinding, Proto};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
+use rustix::process::{Resource, getrlimit};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use tracing::warn;
+
+/// From this length on, the ports of a range are tried and not held.
+const LONG: u16 = 64;
+
+/// A port of the host.
+type Port = (Proto, SocketAddr);
+
+/// A port that could not be bound.
+pub type Failed = (Port, Unbound);
+
+/// The sockets.
+#[derive(Debug)]
+pub struct HeldPorts {
+    /// By endpoint and port.
+    sockets: BTreeMap<EndpointId, BTreeMap<Port, OwnedFd>>,
+    /// As many at most, so that descriptors are left for everything else.
+    room: usize,
+}
+
+impl HeldPorts {
+    /// None yet. They may become half of the descriptors that this process may have (`RLIMIT_NOFILE`); what comes after
+    /// that is tried and not held.
+    pub fn new() -> HeldPorts {
+        let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
+        HeldPorts { sockets: BTreeMap::new(), room: most.map_or(usize::MAX, |most| most / 2) }
+    }
+
+    /// Holds those ports of an endpoint that it did not have `before`: all of them, or none if one cannot be bound.
+    ///
+    /// # Errors
+    /// Every port that cannot be bound, and why.
+    pub fn hold(&mut self, endpoint: &Endpoint, before: &[PortBinding]) -> Result<(), Vec<Failed>> {
+        let (bound, failed) = self.bind(endpoint, before);
+        if !failed.is_empty() {
+            return Err(failed);
+        }
+        self.keep(endpoint, bound);
+        Ok(())
+    }
+
+    /// Holds what it can of an endpoint that published its ports before this engine started: somebody may have taken one
+    /// meanwhile, which is told and no more, for the container goes on.
+    pub fn hold_again(&mut self, endpoint: &Endpoint) {
+        let (bound, failed) = self.bind(endpoint, &[]);
+        self.keep(endpoint, bound);
+        for ((proto, addr), why) in &failed {
+            warn!(
+                container = endpoint.container_name,
+                "published port {addr}/{} cannot be held: {why}; from outside it leads to the container all the same",
+                proto.name()
+            );
+        }
+    }
+
+    fn keep(&mut self, endpoint: &Endpoint, bound: Vec<(Port, OwnedFd)>) {
+        if !bound.is_empty() {
+            self.sockets.entry(endpoint.id.clone()).or_default().extend(bound);
+        }
+    }
+
+    /// The sockets of ports that it did not have `before`, and what could not be bound.
+    fn bind(&self, endpoint: &Endpoint, before: &[PortBinding]) -> (Vec<(Port, OwnedFd)>, Vec<Failed>) {
+        let mut bound = Vec::new();
+        let mut failed = Vec::new();
+        let room = self.room.saturating_sub(self.sockets.values().map(BTreeMap::len).sum());
+        let mut beyond = 0;
+        for binding in endpoint.ports.iter().filter(|binding| !before.contains(binding)) {
+            for port in binding.host_ports() {
+                if covered(endpoint, binding, port) || self.has_part(endpoint, binding, port) {
+                    continue;
+                }
+                let key = (binding.proto, SocketAddr::new(binding.host_ip, port));
+                match socket(key.0, key.1) {
+                    Ok(Some(_)) if binding.count < LONG && bound.len() == room => beyond += 1,
+                    Ok(Some(socket)) if binding.count < LONG => bound.push((key, socket)),
+                    Ok(_) => {}
+                    Err(why) => failed.push((key, why)),
+                }
+            }
+        }
+        if beyond > 0 {
+            warn!(
+                container = endpoint.container_name,
+                "{beyond} published ports are free and not held: {} are, half of the files that the engine may open \
+                 (RLIMIT_NOFILE)",
+                self.room
+            );
+        }
+        (bound, failed)
+    }
+
+    /// The port is to be published on every address, and is held on one of them already: that socket is in the way of
+    /// a wider one, and of other programs too.
+    fn has_part(&self, endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
+        let part = |(proto, addr): &Port| {
+            (*proto, addr.port(), addr.is_ipv4()) == (binding.proto, port, binding.host_ip.is_ipv4())
+        };
+        let held = self.sockets.get(&endpoint.id);
+        binding.host_ip.is_unspecified() && held.is_some_and(|held| held.keys().any(part))
+    }
+
+    /// Lets go of the ports that the facts no longer publish.
+    pub fn follow(&mut self, change: &Change) {
+        for fact in change {
+            match fact {
+                Fact::NoEndpoint(id, _) => drop(self.sockets.remove(id)),
+                Fact::Endpoint(endpoint) => {
+                    let Some(held) = self.sockets.get_mut(&endpoint.id) else { continue };
+                    let published = |proto: Proto, addr: &SocketAddr| {
+                        endpoint.ports.iter().any(|binding| {
+                            (binding.proto, binding.host_ip) == (proto, addr.ip())
+                                && binding.host_ports().contains(&addr.port())
+                        })
+                    };
+                    held.retain(|(proto, addr), _| published(*proto, addr));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The endpoint publishes the port on every address too: one socket holds it, and a second would find it taken.
+fn covered(endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
+    let wide = |have: &PortBinding| {
+        have.proto == binding.proto
+            && have.host_ip.is_unspecified()
+            && have.host_ip.is_ipv4() == binding.host_ip.is_ipv4()
+            && have.host_ports().contains(&port)
+            && have.count < LONG
+    };
+    !binding.host_ip.is_unspecified() && endpoint.ports.iter().any(wide)
+}
+
+/// A socket that holds a port; none where that is not possible for reasons that are not the port's.
+fn socket(proto: Proto, addr: SocketAddr) -> Result<Option<OwnedFd>, Unbound> {
+    match bound(proto, addr, false) {
+        // Connections that a program left behind some seconds ago (TIME_WAIT) are in nobody's way.
+        Err(Errno::ADDRINUSE) if proto == Proto::Tcp => answer(proto, addr, bound(proto, addr, true)),
+        other => answer(proto, addr, other),
+    }
+}
+
+fn answer(proto: Proto, addr: SocketAddr, got: rustix::io::Result<OwnedFd>) -> Result<Option<OwnedFd>, Unbound> {
+    match got {
+        Ok(socket) => Ok(Some(socket)),
+        Err(Errno::ADDRINUSE) => Err(Unbound::InUse),
+        Err(Errno::ADDRNOTAVAIL) => Err(Unbound::NoAddress),
+        // This kernel has no such sockets, so no program can have the port either.
+        Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT | Errno::AFNOSUPPORT) => Ok(None),
+        Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+            warn!("published port {addr}/{} is not held: {errno}", proto.name());
+            Ok(None)
+        }
+        Err(errno) => Err(Unbound::Other(errno.to_string())),
+    }
+}
+
+fn bound(proto: Proto, addr: SocketAddr, reuse: bool) -> rustix::io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, number) = match proto {
+        Proto::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Proto::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Proto::Sctp => (SocketType::STREAM, ipproto::SCTP),
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
+    if addr.is_ipv6() {
+        // Each family is published, and held, for itself.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if proto == Proto::Udp {
+        // The kernel's least, some kilobytes: nobody reads.
+        sockopt::set_socket_recv_buffer_size(&socket, 1)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, reuse)?;
+    bind(&socket, &addr)?;
+    if reuse {
+        // Others that would share it now cannot listen.
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plan::ids::Mac;
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+    /// An endpoint that publishes these ports of 127.0.0.1, a row each.
+    fn endpoint(proto: Proto, rows: &[(u16, u16)]) -> Endpoint {
+        let digits = |digit: &str| digit.repeat(64);
+        let row = |(host_port, count): &(u16, u16)| PortBinding {
+            proto,
+            host_ip: Ipv4Addr::LOCALHOST.into(),
+            host_port: *host_port,
+            inner_port: 80,
+            count: *count,
+        };
+        Endpoint {
+            id: digits("a").parse().unwrap(),
+            network: digits("b").parse().unwrap(),
+            sandbox: digits("c").parse().unwrap(),
+            container_name: "web".into(),
+            inner: "eth0".parse().unwrap(),
+            host: "vetha".parse().unwrap(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            addr4: None,
+            addr6: None,
+            gateway: true,
+            ports: rows.iter().map(row).collect(),
+        }
+    }
+
+    /// A port that was free a moment ago.
+    fn free() -> u16 {
+        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    fn is_free(port: u16) -> bool {
+        UdpSocket::bind(("127.0.0.1", port)).is_ok()
+    }
+
+    #[test]
+    fn a_port_is_held_until_it_is_published_no_longer() {
+        let mut held = HeldPorts::new();
+        let port = free();
+        let web = endpoint(Proto::Udp, &[(port, 1)]);
+        held.hold(&web, &[]).unwrap();
+        assert!(!is_free(port));
+        held.follow(&vec![Fact::Endpoint(web.clone())]);
+        assert!(!is_free(port));
+        held.follow(&vec![Fact::Endpoint(Endpoint { ports: Vec::new(), ..web.clone() })]);
+        assert!(is_free(port));
+        held.hold(&web, &[]).unwrap();
+        held.follow(&vec![Fact::NoEndpoint(web.id, 0)]);
+        assert!(is_free(port));
+    }
+
+    #[test]
+    fn all_ports_are_held_or_none() {
+        let mut held = HeldPorts::new();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let busy = taken.local_addr().unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let web = endpoint(Proto::Tcp, &[(other, 1), (busy.port(), 1)]);
+        assert_eq!(held.hold(&web, &[]), Err(vec![((Proto::Tcp, busy), Unbound::InUse)]));
+        drop(TcpListener::bind(("127.0.0.1", other)).unwrap());
+        // What somebody took while no engine ran is lost, and the rest is held.
+        held.hold_again(&web);
+        assert!(TcpListener::bind(("127.0.0.1", other)).is_err());
+    }
+
+    #[test]
+    fn descriptors_are_left_for_others() {
+        let mut held = HeldPorts { room: 1, ..HeldPorts::new() };
+        let (one, two) = (free(), free());
+        held.hold(&endpoint(Proto::Udp, &[(one, 1), (two, 1)]), &[]).unwrap();
+        assert!(!is_free(one) && is_free(two));
+    }
+}
