@@ -337,3 +337,36 @@ fn host_ends_have_names_of_their_own() {
     let scene = scene(&format!("link {first}; net app 10.1.0.0/24; run a on app"));
     assert_eq!(scene.world.endpoints[&id].host.as_str(), format!("veth{}", &id.as_str()[1..8]));
 }
+
+#[test]
+fn ports_change_while_a_container_runs() {
+    let app = "net app 10.1.0.0/24; run a on app publish 80:80; run b on app publish 90:90";
+    let b = "b eth0 on app: 10.1.0.3 out -p 90:90";
+    check(
+        &format!("{app}; publish a app 127.0.0.1:1-3:1-3; publish a app :7"),
+        &format!("a eth0 on app: 10.1.0.2 out -p 80:80 -p 49153:7 -p 127.0.0.1:1-3:1-3\n{b}"),
+    );
+    check(
+        &format!("{app}; publish a app 1-3:1-3/udp; unpublish a app 2/udp; unpublish a app 80:80"),
+        &format!("a eth0 on app: 10.1.0.2 out -p 1:1/udp -p 3:3/udp\n{b}"),
+    );
+    // The firewall has what the facts say, as if it had been so from the beginning.
+    let changed = scene(&format!("{app}; publish a app 7:7; unpublish a app 80"));
+    let from_start = scene("net app 10.1.0.0/24; run a on app publish 7:7; run b on app publish 90:90");
+    assert_eq!(plan::desired::desired(&changed.world), plan::desired::desired(&from_start.world));
+    let bind = |name: &str, addr: &str, holder: &str| {
+        let id = endpoint_id(name, "app");
+        format!(
+            "driver failed programming external connectivity on endpoint {name} ({id}): Bind for {addr} failed: port \
+             is already allocated (by `{holder}`)"
+        )
+    };
+    refused(&format!("{app}; publish a app 127.0.0.1:90:1"), &bind("a", "0.0.0.0:90", "b"));
+    refused(&format!("{app}; publish a app 80:81"), &bind("a", "0.0.0.0:80", "a"));
+    refused(&format!("{app}; unpublish a app 81"), "no public port '81/tcp' published for a");
+    refused(&format!("{app}; unpublish a app 81:80"), "no public port '80/tcp' published for a");
+    refused(
+        "net in 10.1.0.0/24 internal; run a on in; publish a in 80:80",
+        "network in is internal: ports of its containers cannot be published",
+    );
+}

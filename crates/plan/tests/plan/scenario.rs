@@ -6,6 +6,7 @@
 //! run web on app publish 8080:80       a container; also: ip A, ip6 A, mac M
 //! join web net                         one more network
 //! leave web net; stop web; rm web; drop app
+//! publish web app 81:81                more ports while it runs; unpublish web app 81
 //! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, resolver A
 //! ```
 
@@ -131,6 +132,21 @@ impl Scene {
             ["leave", name, network] => {
                 let endpoint = endpoint_id(name, network);
                 self.take(decide::detach(&self.world, &endpoint, self.facts.now));
+            }
+            ["publish", name, network, wish] => {
+                let endpoint = endpoint_id(name, network);
+                self.take(decide::publish(&self.world, &self.facts, &endpoint, &[port(wish)]));
+            }
+            ["unpublish", name, network, wish] => {
+                let wish = port(wish);
+                let gone = (0..wish.count).map(|nth| plan::ports::Unpublish {
+                    proto: wish.proto,
+                    host_ip: wish.host_ip,
+                    host_port: wish.host_port,
+                    inner: wish.inner + nth,
+                });
+                let gone: Vec<_> = gone.collect();
+                self.take(decide::unpublish(&self.world, &endpoint_id(name, network), &gone));
             }
             ["stop", name] => {
                 let sandbox = sandbox_id(name);
