@@ -31,7 +31,13 @@ fn place(lab: &Lab, engine: &Engine, name: &'static str, publish: &[&str]) -> Pl
     let networks = |field: &str| told(&format!("{{{{range .NetworkSettings.Networks}}}}{{{{.{field}}}}}{{{{end}}}}"));
     let (addr4, addr6) = (networks("IPAddress"), networks("GlobalIPv6Address"));
     assert!(!addr4.is_empty() && !addr6.is_empty(), "{name} has {addr4:?} and {addr6:?}");
-    Place { name, host: lab.inside_pid(pid), addr4, addr6 }
+    let host = lab.inside_pid(pid);
+    // A link-local address is of use once its owner has waited for objections (RFC 4862 §5.4).
+    lab::wait_for("the link-local address", std::time::Duration::from_secs(5), || {
+        let said = host.ok(&["ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "link"]);
+        (said.contains("fe80") && !said.contains("tentative")).then_some(())
+    });
+    Place { name, host, addr4, addr6 }
 }
 
 /// A container's link-local address, as its neighbour has to write it: with the number of the neighbour's own interface.

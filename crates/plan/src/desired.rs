@@ -1,11 +1,11 @@
 //! What the kernel's network should look like if the facts are true.
 
-use crate::firewall;
 use crate::ids::{EndpointId, IfName, SandboxId};
 use crate::ipam::Block;
 use crate::netstate::{BridgePort, IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
 use crate::nft::{Owner, Table, TableName};
 use crate::world::{Change, Endpoint, Fact, Network, Subnet, World};
+use crate::{firewall, guard};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,6 +26,7 @@ pub fn desired(world: &World) -> NetState {
     }
     if !world.networks.is_empty() {
         host.tables.insert(TableName::inet(), firewall::table(world));
+        host.tables.insert(TableName::bridge(), guard::table(world));
     }
     state.spaces.insert(Ns::Host, host);
     for endpoint in world.endpoints.values() {
@@ -61,8 +62,11 @@ pub fn follow(state: &mut NetState, before: &World, change: &Change) {
                     remove_endpoint(state, old);
                 }
                 if let Some((new, network)) = new.and_then(|e| Some((e, before.networks.get(&e.network)?))) {
-                    if let Some(table) = table(state) {
+                    if let Some(table) = table(state, TableName::inet()) {
                         firewall::add_endpoint(table, new);
+                    }
+                    if let Some(table) = table(state, TableName::bridge()) {
+                        guard::add_endpoint(table, new);
                     }
                     add_endpoint(state, network, new);
                 }
@@ -72,8 +76,8 @@ pub fn follow(state: &mut NetState, before: &World, change: &Change) {
     }
 }
 
-fn table(state: &mut NetState) -> Option<&mut Table> {
-    state.spaces.get_mut(&Ns::Host)?.tables.get_mut(&TableName::inet())
+fn table(state: &mut NetState, name: TableName) -> Option<&mut Table> {
+    state.spaces.get_mut(&Ns::Host)?.tables.get_mut(&name)
 }
 
 fn sandbox(id: &SandboxId) -> Space {
@@ -93,8 +97,11 @@ fn add_endpoint(state: &mut NetState, network: &Network, endpoint: &Endpoint) {
 }
 
 fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
-    if let Some(table) = table(state) {
+    if let Some(table) = table(state, TableName::inet()) {
         firewall::remove_endpoint(table, endpoint);
+    }
+    if let Some(table) = table(state, TableName::bridge()) {
+        guard::remove_endpoint(table, endpoint);
     }
     if let Some(space) = state.spaces.get_mut(&Ns::Of(endpoint.sandbox.clone())) {
         space.links.remove(&endpoint.inner);

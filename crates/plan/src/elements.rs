@@ -174,6 +174,7 @@ impl Value {
             Value::Addr4(_) | Value::Range4(..) => Type::Addr4,
             Value::Addr6(_) | Value::Range6(..) => Type::Addr6,
             Value::Proto(_) => Type::Proto,
+            Value::Mac(_) => Type::Mac,
             Value::Port(_) | Value::PortRange(..) => Type::Port,
         }
     }
@@ -192,6 +193,10 @@ impl Value {
             Value::Addr6(a) => (a.to_bits(), a.to_bits()),
             Value::Range6(a, b) => (a.to_bits(), b.to_bits()),
             Value::Proto(p) => (u128::from(*p), u128::from(*p)),
+            Value::Mac(mac) => {
+                let number = mac.0.iter().fold(0, |number, byte| number << 8 | u128::from(*byte));
+                (number, number)
+            }
             Value::Port(p) => (u128::from(*p), u128::from(*p)),
             Value::PortRange(a, b) => (u128::from(*a), u128::from(*b)),
         };

@@ -35,6 +35,8 @@ pub mod elements;
 
 /// The wished-for firewall: constant rules, and elements that follow the facts.
 pub mod firewall;
+/// Who may send what from a port of a bridge.
+pub mod guard;
 
 /// The network that the facts ask for.
 pub mod desired;

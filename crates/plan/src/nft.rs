@@ -3,7 +3,7 @@
 //! The forms here are the closed list of what berth's tables are made of; the `kernel` room turns each into nftables
 //! expressions and back, so that a table read from the kernel is the same type as a table that is wished for.
 
-use crate::ids::{IfName, Short};
+use crate::ids::{IfName, Mac, Short};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -218,6 +218,16 @@ pub enum Field {
     NfProto,
     /// `ct original proto-dst`: the port before translation
     CtOriginalDport,
+    /// `ether saddr`, of a frame on a bridge
+    EtherSaddr,
+    /// `arp saddr ether`: the Ethernet address that an ARP message says its sender has (RFC 826)
+    ArpEther,
+    /// `arp saddr ip`: the IPv4 address that an ARP message says its sender has
+    ArpSaddr4,
+    /// `icmpv6 type` (implies IPv6; `meta l4proto` is to be checked before)
+    Icmp6Type,
+    /// `icmpv6 taddr`: the address that a neighbour advertisement is about (RFC 4861 §4.4); its type is to be checked before
+    NdTarget,
 }
 
 /// Bits of `ct state` (nf_conntrack; the numbers of `NF_CT_STATE_BIT`).
@@ -315,6 +325,8 @@ pub enum Type {
     Proto,
     /// `inet_service`
     Port,
+    /// `ether_addr`
+    Mac,
 }
 
 /// What a map answers with.
@@ -379,6 +391,8 @@ pub enum Value {
     Port(u16),
     /// From, to, both included.
     PortRange(u16, u16),
+    /// An Ethernet address.
+    Mac(Mac),
 }
 
 #[cfg(test)]

@@ -92,6 +92,9 @@ impl Display for Expr {
                 };
                 write!(f, "meta nfproto {}{family}", unlike(not))
             }
+            Expr::Is { field: Field::Icmp6Type, not, value: Value::Proto(kind) } => {
+                write!(f, "icmpv6 type {}{kind}", unlike(not))
+            }
             Expr::Is { field, not, value } => write!(f, "{field} {}{value}", unlike(not)),
             Expr::In { fields, not, set } => write!(f, "{} {}@{set}", dotted(fields), unlike(not)),
             Expr::Ct(CtState::Invalid) => f.write_str("ct state invalid"),
@@ -137,6 +140,11 @@ impl Display for Field {
             Field::Dport => "th dport",
             Field::NfProto => "meta nfproto",
             Field::CtOriginalDport => "ct original proto-dst",
+            Field::EtherSaddr => "ether saddr",
+            Field::ArpEther => "arp saddr ether",
+            Field::ArpSaddr4 => "arp saddr ip",
+            Field::Icmp6Type => "icmpv6 type",
+            Field::NdTarget => "icmpv6 taddr",
         })
     }
 }
@@ -161,6 +169,7 @@ impl Display for Type {
             Type::Addr6 => "ipv6_addr",
             Type::Proto => "inet_proto",
             Type::Port => "inet_service",
+            Type::Mac => "ether_addr",
         })
     }
 }
@@ -174,6 +183,7 @@ impl Display for Value {
             // A range that is a block is written as one.
             Value::Range4(from, to) => block(f, Ipv4Subnets::new(*from, *to, 0), from, to),
             Value::Range6(from, to) => block(f, Ipv6Subnets::new(*from, *to, 0), from, to),
+            Value::Mac(mac) => write!(f, "{mac}"),
             Value::Proto(6) => f.write_str("tcp"),
             Value::Proto(17) => f.write_str("udp"),
             Value::Proto(132) => f.write_str("sctp"),

@@ -18,8 +18,8 @@ pub(super) const NEW: u32 = 8;
 pub(super) const DST_NAT: u32 = 32;
 /// `RTN_LOCAL`
 pub(super) const LOCAL: u32 = 2;
-/// Numbers of the families of addresses in `meta nfproto`, and in `meta protocol` of a frame.
-pub(super) const FAMILIES: [(u8, u16); 2] = [(2, 0x0800), (10, 0x86dd)];
+/// Numbers of the families of addresses in `meta nfproto`, and in `meta protocol` of a frame: IPv4, IPv6, ARP.
+pub(super) const FAMILIES: [(u8, u16); 3] = [(2, 0x0800), (10, 0x86dd), (3, 0x0806)];
 
 /// A field in a header.
 pub(super) struct Place {
@@ -33,13 +33,18 @@ const fn place(base: libc::c_int, offset: u32, len: u32, field: Field) -> Place 
     Place { base: base as u32, offset, len, field }
 }
 
-pub(super) const PLACES: [Place; 6] = [
+pub(super) const PLACES: [Place; 11] = [
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4, Field::Saddr4),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4, Field::Daddr4),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16, Field::Saddr6),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 24, 16, Field::Daddr6),
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, Field::Sport),
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, Field::Dport),
+    place(libc::NFT_PAYLOAD_LL_HEADER, 6, 6, Field::EtherSaddr),
+    place(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 6, Field::ArpEther),
+    place(libc::NFT_PAYLOAD_NETWORK_HEADER, 14, 4, Field::ArpSaddr4),
+    place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, Field::Icmp6Type),
+    place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, Field::NdTarget),
 ];
 
 pub(super) const METAS: [(u32, Field); 4] = [
@@ -53,7 +58,8 @@ pub(super) const METAS: [(u32, Field); 4] = [
 pub(super) fn family_of(field: Field) -> Option<usize> {
     match field {
         Field::Saddr4 | Field::Daddr4 => Some(0),
-        Field::Saddr6 | Field::Daddr6 => Some(1),
+        Field::Saddr6 | Field::Daddr6 | Field::Icmp6Type | Field::NdTarget => Some(1),
+        Field::ArpEther | Field::ArpSaddr4 => Some(2),
         _ => None,
     }
 }
@@ -65,7 +71,7 @@ pub(super) fn register(word: u32) -> u32 {
 
 /// All of a rule's expressions, as the list that `NFTA_RULE_EXPRESSIONS` holds.
 pub(super) fn list(family: Family, rule: &Rule) -> Writer {
-    let mut rule_out = RuleOut { out: Writer::default(), family, checked: [false; 2] };
+    let mut rule_out = RuleOut { out: Writer::default(), family, checked: [false; 3] };
     for expr in &rule.body {
         rule_out.put(expr);
     }
@@ -77,7 +83,7 @@ struct RuleOut {
     family: Family,
     /// Is it known by now that the packet is of this family? Reading an address presumes it, and nft adds the check
     /// in front of the first one and does not show it.
-    checked: [bool; 2],
+    checked: [bool; 3],
 }
 
 impl RuleOut {

@@ -62,7 +62,7 @@ struct Reader {
     mask: Option<u32>,
     /// A map was looked up: its key's fields and its name.
     looked_up: Option<(Vec<Field>, String)>,
-    checked: [bool; 2],
+    checked: [bool; 3],
     /// A check of a frame's protocol that no address has used yet.
     frame: Option<usize>,
 }
@@ -75,7 +75,7 @@ impl Default for Reader {
             loads: Vec::new(),
             mask: None,
             looked_up: None,
-            checked: [false; 2],
+            checked: [false; 3],
             frame: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::numbers::{data, notes};
 use crate::attr::{Attrs, Writer, text};
-use plan::ids::IfName;
+use plan::ids::{IfName, Mac};
 use plan::nft::{Field, Owner, Type, Value, Verdict, Why};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,6 +14,7 @@ pub(super) fn of(kind: Type) -> (u32, usize) {
         Type::Proto => (12, 1),
         Type::Port => (13, 2),
         Type::IfName => (41, 16),
+        Type::Mac => (9, 6),
     }
 }
 
@@ -26,7 +27,7 @@ pub(super) fn packed(kinds: &[Type]) -> u32 {
 pub(super) fn unpacked(mut packed: u32) -> Option<Vec<Type>> {
     let mut kinds = Vec::new();
     while packed != 0 {
-        let all = [Type::Addr4, Type::Addr6, Type::Proto, Type::Port, Type::IfName];
+        let all = [Type::Addr4, Type::Addr6, Type::Proto, Type::Port, Type::IfName, Type::Mac];
         kinds.push(all.into_iter().find(|kind| of(*kind).0 == packed & 63)?);
         packed >>= 6;
     }
@@ -54,11 +55,12 @@ pub(super) fn order(kinds: &[Type]) -> u32 {
 pub(super) fn of_field(field: Field) -> Option<Type> {
     Some(match field {
         Field::Iif | Field::Oif => Type::IfName,
-        Field::Saddr4 | Field::Daddr4 => Type::Addr4,
-        Field::Saddr6 | Field::Daddr6 => Type::Addr6,
+        Field::Saddr4 | Field::Daddr4 | Field::ArpSaddr4 => Type::Addr4,
+        Field::Saddr6 | Field::Daddr6 | Field::NdTarget => Type::Addr6,
         Field::L4Proto => Type::Proto,
+        Field::EtherSaddr | Field::ArpEther => Type::Mac,
         Field::Sport | Field::Dport | Field::CtOriginalDport => Type::Port,
-        Field::NfProto => return None,
+        Field::NfProto | Field::Icmp6Type => return None,
     })
 }
 
@@ -72,6 +74,7 @@ pub(super) fn ends(value: &Value) -> (Vec<u8>, Vec<u8>) {
         Value::Addr6(addr) => one(&addr.octets()),
         Value::Range6(from, to) => (from.octets().to_vec(), to.octets().to_vec()),
         Value::Proto(number) => one(&[*number]),
+        Value::Mac(mac) => one(&mac.0),
         Value::Port(port) => one(&port.to_be_bytes()),
         Value::PortRange(from, to) => (from.to_be_bytes().to_vec(), to.to_be_bytes().to_vec()),
     }
@@ -108,6 +111,7 @@ pub(super) fn read(kind: Type, from: &[u8], to: &[u8]) -> Option<Value> {
     Some(match kind {
         Type::IfName => Value::IfName(if same { text(from)?.parse().ok()? } else { return None }),
         Type::Proto => Value::Proto(if same { *from.first()? } else { return None }),
+        Type::Mac => Value::Mac(if same { Mac(from.try_into().ok()?) } else { return None }),
         Type::Port => {
             let (a, b) = (port(from)?, port(to)?);
             if same { Value::Port(a) } else { Value::PortRange(a, b) }

@@ -36,8 +36,8 @@ fn one_endpoints_failure_is_its_own() {
         inside.routes.clear();
         let host = without.spaces.get_mut(&Ns::Host).unwrap();
         host.links.retain(|_, link| link.owner != bad);
-        let table = host.tables.values_mut().next().unwrap();
-        table.sets.values_mut().for_each(|set| set.elements.retain(|_, e| e.why.owner != bad));
+        let sets = host.tables.values_mut().flat_map(|table| table.sets.values_mut());
+        sets.for_each(|set| set.elements.retain(|_, e| e.why.owner != bad));
         assert_eq!(now, without);
     }
 }

@@ -136,7 +136,8 @@ proptest! {
             let guarded: BTreeSet<&Value> = host
                 .tables
                 .values()
-                .flat_map(|table| table.sets["bridges"].elements.keys())
+                .flat_map(|table| table.sets.get("bridges").or(table.sets.get("ports")))
+                .flat_map(|set| set.elements.keys())
                 .flatten()
                 .collect();
             for (ns, space) in now.spaces.iter().filter(|(ns, _)| **ns != Ns::Host) {
@@ -144,7 +145,7 @@ proptest! {
                     let LinkKind::Veth { peer: Some((_, outside)) } = &link.kind else { continue };
                     let Some(bridge) = &host.links[outside].master else { continue };
                     prop_assert!(
-                        guarded.contains(&Value::IfName(bridge.clone())),
+                        [bridge, outside].into_iter().all(|name| guarded.contains(&Value::IfName(name.clone()))),
                         "{} in {} is up on {} after: {}", name, ns, bridge, done.op
                     );
                 }

@@ -30,6 +30,7 @@ fn the_first_network() {
         APP,
         "add bridge app0 [net]
          replace table inet berth in host [engine]
+         replace table bridge berth in host [engine]
          switch V4 forwarding on in host [engine]
          switch ipv6 off on app0 in host [net]
          switch route_localnet on on app0 [net]
@@ -46,6 +47,7 @@ fn a_container_starts_and_stops() {
         "add namespace {sandbox} [sb]
          add veth {host} on app0 with eth0 in sandbox {sandbox} [ep]
          change 1 elements of table inet berth in host [engine]
+         change 4 elements of table bridge berth in host [engine]
          switch isolation off and hairpin on of port {host} [ep]
          switch ipv6 off on eth0 in sandbox {sandbox} [ep]
          set eth0 up in sandbox {sandbox} [ep]
@@ -60,7 +62,8 @@ fn a_container_starts_and_stops() {
         APP,
         &format!(
             "change 1 elements of table inet berth in host [engine]
-             delete namespace {sandbox} [sb]"
+             delete namespace {sandbox} [sb]
+             change 4 elements of table bridge berth in host [engine]"
         ),
     );
 }
@@ -71,7 +74,8 @@ fn the_last_network_takes_the_table_with_it() {
         APP,
         "",
         "delete link app0 in host [net]
-         delete table inet berth in host [engine]",
+         delete table inet berth in host [engine]
+         delete table bridge berth in host [engine]",
     );
 }
 
@@ -86,7 +90,8 @@ fn a_networks_rules_outlive_its_containers() {
             "change 1 elements of table inet berth in host [engine]
              delete namespace {sandbox} [sb]
              delete link web0 in host [net]
-             change 3 elements of table inet berth in host [engine]"
+             change 3 elements of table inet berth in host [engine]
+             change 4 elements of table bridge berth in host [engine]"
         ),
     );
 }
