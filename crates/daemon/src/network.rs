@@ -231,15 +231,7 @@ impl NetworkOwner {
             let mut wishes = Vec::new();
             match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    // At a tick without notices look all the same: not everything that can be changed is told.
-                    let believed = self.have.as_ref().filter(|_| !moved.is_empty());
-                    if believed.is_none_or(|have| surprising(&moved, have)) {
-                        self.look();
-                    }
-                    moved.clear();
-                    next_look = Instant::now() + TICK;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(first) => {
                     for event in std::iter::once(first).chain(inbox.try_iter()) {
                         match event {
@@ -256,6 +248,24 @@ impl NetworkOwner {
             if !wishes.is_empty() {
                 self.round(wishes);
             }
+            // Not only when the inbox is silent: an engine that is always asked for something must look too.
+            if Instant::now() >= next_look {
+                // At a tick without notices look all the same: not everything that can be changed is told.
+                let believed = self.have.as_ref().filter(|_| !moved.is_empty());
+                if believed.is_none_or(|have| surprising(&moved, have)) {
+                    self.look();
+                }
+                moved.clear();
+                self.wake();
+                next_look = Instant::now() + TICK;
+            }
+        }
+    }
+
+    /// Forgets that addresses rest which have rested enough. That is no fact of the store: after a start none rest.
+    fn wake(&mut self) {
+        if let Err(error) = self.decided(|world| Ok(decide::wake(world, now()))) {
+            error!(%error, "addresses could not be woken");
         }
     }
 

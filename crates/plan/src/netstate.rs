@@ -1,7 +1,7 @@
 //! A host's network as a value, and what each operation does to it.
 
 use crate::ids::{IfName, Mac, SandboxId};
-use crate::nft::{Data, Element, Key, Owner, Table, TableName, Why};
+use crate::nft::{Element, Key, Owner, Table, TableName, Why};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -305,16 +305,6 @@ pub struct Step {
 
 /// Steps in the order in which they must be done.
 pub type Plan = Vec<Step>;
-
-impl Data {
-    /// The verdict, if it is one.
-    pub fn verdict(&self) -> Option<&crate::nft::Verdict> {
-        match self {
-            Data::Verdict(verdict) => Some(verdict),
-            Data::Parts(_) => None,
-        }
-    }
-}
 
 impl Default for NetState {
     fn default() -> Self {
