@@ -131,6 +131,12 @@ impl Events {
         self.tell(Kind::Network, action, network.id.as_str(), owned(&attributes));
     }
 
+    /// A network was made (`create`) or removed (`destroy`).
+    pub fn network_itself(&self, action: &str, network: &Network) {
+        let attributes = [("name", network.name.as_str()), ("type", "bridge")];
+        self.tell(Kind::Network, action, network.id.as_str(), owned(&attributes));
+    }
+
     /// Something happened to an image; `name` is a tag, or its id.
     pub fn image(&self, action: &str, id: &str, name: &str) {
         self.tell(Kind::Image, action, id, owned(&[("name", name)]));

@@ -7,6 +7,7 @@
 //! published: thousands of descriptors would cost more than what they prevent, for a program that binds such a port later
 //! hears nothing from outside as long as the port is published, and the container is not disturbed.
 
+use plan::decide::Handover;
 use plan::ids::EndpointId;
 use plan::ports::Unbound;
 use plan::world::{Change, Endpoint, Fact, PortBinding, Proto};
@@ -118,6 +119,13 @@ impl HeldPorts {
         binding.host_ip.is_unspecified() && held.is_some_and(|held| held.keys().any(part))
     }
 
+    /// What one endpoint held is now another's of the same sandbox: the ports are never free between.
+    pub fn hand_over(&mut self, handover: &Handover) {
+        if let Some(moved) = self.sockets.remove(&handover.from) {
+            self.sockets.entry(handover.to.clone()).or_default().extend(moved);
+        }
+    }
+
     /// Lets go of the ports that the facts no longer publish.
     pub fn follow(&mut self, change: &Change) {
         for fact in change {
@@ -227,6 +235,9 @@ mod tests {
             addr4: None,
             addr6: None,
             gateway: true,
+            gateway6: false,
+            priority: 0,
+            names: Vec::new(),
             ports: rows.iter().map(row).collect(),
         }
     }
@@ -253,6 +264,21 @@ mod tests {
         assert!(is_free(port));
         held.hold(&web, &[]).unwrap();
         held.follow(&vec![Fact::NoEndpoint(web.id, 0)]);
+        assert!(is_free(port));
+    }
+
+    #[test]
+    fn a_port_that_goes_to_another_endpoint_is_never_free() {
+        let mut held = HeldPorts::new();
+        let port = free();
+        let web = endpoint(Proto::Udp, &[(port, 1)]);
+        held.hold(&web, &[]).unwrap();
+        let other = Endpoint { id: "d".repeat(64).parse().unwrap(), ..web.clone() };
+        held.hold(&other, &web.ports).unwrap();
+        held.hand_over(&Handover { from: web.id.clone(), to: other.id.clone() });
+        held.follow(&vec![Fact::NoEndpoint(web.id, 0), Fact::Endpoint(other.clone())]);
+        assert!(!is_free(port));
+        held.follow(&vec![Fact::NoEndpoint(other.id, 0)]);
         assert!(is_free(port));
     }
 

@@ -20,7 +20,7 @@ use plan::names::ResolvConf;
 use plan::netstate::{Errno, NetState, Op};
 use plan::nft::Owner;
 use plan::ports::{self, PortWish, Unpublish};
-use plan::world::{Change, Endpoint, Fact, Network, World};
+use plan::world::{Change, Endpoint, Fact, Network, PortBinding, World};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -61,6 +61,12 @@ pub enum Wish {
     Publish(EndpointId, Vec<PortWish>),
     /// Some are no longer.
     Unpublish(EndpointId, Vec<Unpublish>),
+    /// One more place for a sandbox that is there.
+    Connect(Box<AttachWish>),
+    /// A sandbox loses a place.
+    Disconnect(EndpointId),
+    /// The container's name, and the names by which the endpoint is found, are others now.
+    Rename(EndpointId, String, Vec<String>),
     /// A network.
     Network(Box<NetworkWish>),
     /// A network goes.
@@ -211,6 +217,10 @@ struct NetworkOwner {
 enum Withdrawal {
     /// The sandbox goes.
     Close(SandboxId),
+    /// The endpoint goes.
+    Detach(EndpointId),
+    /// The network goes.
+    Drop(NetworkId),
     /// The endpoint is again as it was.
     Restore(Box<Endpoint>),
 }
@@ -276,6 +286,8 @@ impl NetworkOwner {
         for (wish, reply) in wishes {
             let withdraw = match &wish {
                 Wish::Join { sandbox, .. } => Some(Withdrawal::Close(sandbox.clone())),
+                Wish::Connect(place) => Some(Withdrawal::Detach(place.id.clone())),
+                Wish::Network(wish) => Some(Withdrawal::Drop(wish.id.clone())),
                 Wish::Publish(id, _) | Wish::Unpublish(id, _) => {
                     self.read().endpoints.get(id).cloned().map(|old| Withdrawal::Restore(Box::new(old)))
                 }
@@ -356,6 +368,14 @@ impl NetworkOwner {
                 self.published(facts, |world, facts| decide::publish(world, facts, endpoint, wishes))
             }
             Wish::Unpublish(endpoint, gone) => self.decided(|world| decide::unpublish(world, endpoint, gone)),
+            Wish::Connect(place) => {
+                let facts = self.facts_for(place)?;
+                self.published(facts, |world, facts| decide::attach(world, facts, place))
+            }
+            Wish::Disconnect(endpoint) => self.decided(|world| decide::detach(world, endpoint, now())),
+            Wish::Rename(endpoint, name, names) => {
+                self.decided(|world| decide::rename(world, endpoint, name.clone(), names.clone()))
+            }
             Wish::Network(wish) => {
                 let facts = self.facts()?;
                 let wish = self.with_addresses(wish)?;
@@ -376,9 +396,13 @@ impl NetworkOwner {
         let mut tries = 1;
         loop {
             let change = decide(&self.read(), &facts).map_err(refused)?;
-            let new = change.iter().find_map(|fact| if let Fact::Endpoint(new) = fact { Some(new) } else { None });
+            // Of a sandbox's endpoints only the one that leads out publishes.
+            let new = change.iter().find_map(|fact| match fact {
+                Fact::Endpoint(new) if !new.ports.is_empty() => Some(new),
+                _ => None,
+            });
             let Some(endpoint) = new else { return self.decided(|_| Ok(change)) };
-            let before = self.read().endpoints.get(&endpoint.id).map_or_else(Vec::new, |old| old.ports.clone());
+            let before = held_before(&self.read(), &change, endpoint);
             match self.held.hold(endpoint, &before) {
                 Ok(()) => return self.decided(|_| Ok(change)),
                 Err(failed) if tries < ports::TRIES => facts.busy.extend(failed),
@@ -442,6 +466,9 @@ impl NetworkOwner {
         let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let change = decide(&world).map_err(refused)?;
         follow(&mut self.want, &world, &change);
+        for handover in decide::handovers(&world, &change) {
+            self.held.hand_over(&handover);
+        }
         self.held.follow(&change);
         world.take(&change);
         Ok(change)
@@ -522,12 +549,21 @@ fn answer(reply: oneshot::Sender<Result<()>>, with: Result<()>) {
 fn taken_back(world: &World, back: &Withdrawal) -> std::result::Result<Change, Refusal> {
     match back {
         Withdrawal::Close(sandbox) => decide::close(world, sandbox, now()),
+        Withdrawal::Detach(endpoint) => decide::detach(world, endpoint, now()),
+        Withdrawal::Drop(network) => decide::remove_network(world, network),
         Withdrawal::Restore(endpoint) if world.endpoints.contains_key(&endpoint.id) => {
             Ok(vec![Fact::Endpoint(Endpoint::clone(endpoint))])
         }
         // It went with its sandbox.
         Withdrawal::Restore(_) => Ok(Vec::new()),
     }
+}
+
+/// What an endpoint, or another of its sandbox that hands its ports over, publishes before a change.
+fn held_before(world: &World, change: &Change, endpoint: &Endpoint) -> Vec<PortBinding> {
+    let handed = decide::handovers(world, change).into_iter().filter(|handover| handover.to == endpoint.id);
+    let had = handed.map(|handover| handover.from).chain([endpoint.id.clone()]);
+    had.filter_map(|id| world.endpoints.get(&id)).flat_map(|old| old.ports.clone()).collect()
 }
 
 fn owners(wish: &Wish) -> Vec<Owner> {
@@ -538,6 +574,8 @@ fn owners(wish: &Wish) -> Vec<Owner> {
         }
         Wish::Leave(sandbox) => vec![Owner::Sandbox(sandbox.short())],
         Wish::Publish(endpoint, _) | Wish::Unpublish(endpoint, _) => vec![Owner::Endpoint(endpoint.short())],
+        Wish::Connect(place) => vec![Owner::Endpoint(place.id.short())],
+        Wish::Disconnect(endpoint) | Wish::Rename(endpoint, ..) => vec![Owner::Endpoint(endpoint.short())],
         Wish::Network(wish) => vec![Owner::Network(wish.id.short())],
         Wish::NoNetwork(id) => vec![Owner::Network(id.short())],
     }

@@ -113,6 +113,16 @@ pub enum Fault {
         /// On networks with a way out.
         could: usize,
     },
+    /// The default route of IPv6 may go another way than that of IPv4 only where the latter has no IPv6.
+    #[error("sandbox {sandbox:?} has {has} endpoints with a default route of IPv6 alone, and should have {should}")]
+    Gateways6 {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// That have it.
+        has: usize,
+        /// That should.
+        should: usize,
+    },
     /// Two containers publish one port.
     #[error("-p {first} of {holder:?} and -p {second} of {other:?} are the same port of the host")]
     PortTwice {
@@ -307,6 +317,13 @@ fn gateways(world: &World, faults: &mut Vec<Fault>) {
     for (sandbox, (has, could)) in count {
         if has != could.min(1) {
             faults.push(Fault::Gateways { sandbox: sandbox.clone(), has, could });
+        }
+        let out = |e: &&Endpoint| world.networks.get(&e.network).is_some_and(|network| !network.internal);
+        let six = || world.endpoints_of(sandbox).filter(out).filter(|e| e.addr6.is_some());
+        let should = usize::from(six().next().is_some() && !six().any(|e| e.gateway));
+        let has = world.endpoints_of(sandbox).filter(|e| e.gateway6).count();
+        if has != should || world.endpoints_of(sandbox).any(|e| e.gateway6 && (e.gateway || e.addr6.is_none())) {
+            faults.push(Fault::Gateways6 { sandbox: sandbox.clone(), has, should });
         }
     }
 }

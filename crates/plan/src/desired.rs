@@ -114,7 +114,7 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
 
 fn bridge(network: &Network) -> Link {
     let kind = if network.foreign_bridge { LinkKind::ForeignBridge } else { LinkKind::Bridge };
-    let four = network.v4.as_ref().map(|v4| on(v4, v4.gateway));
+    let four = network.v4.as_ref().filter(|_| !network.unnumbered).map(|v4| on(v4, v4.gateway));
     let six = network.v6.as_ref().map(|v6| on(v6, v6.gateway));
     let owner = Owner::Network(network.id.short());
     Link {
@@ -150,9 +150,10 @@ fn on<N: Block>(subnet: &Subnet<N, N::Addr>, addr: N::Addr) -> Option<IpNet> {
 }
 
 fn default_routes(network: &Network, endpoint: &Endpoint) -> impl Iterator<Item = Route> + use<> {
-    let out = endpoint.gateway && !network.internal;
-    let four = network.v4.as_ref().filter(|_| out && endpoint.addr4.is_some());
-    let six = network.v6.as_ref().filter(|_| out && endpoint.addr6.is_some());
+    let leads = |way: bool| way && !network.internal;
+    let four = network.v4.as_ref().filter(|_| leads(endpoint.gateway) && endpoint.addr4.is_some());
+    let out6 = leads(endpoint.gateway || endpoint.gateway6);
+    let six = network.v6.as_ref().filter(|_| out6 && endpoint.addr6.is_some());
     let dev = endpoint.inner.clone();
     let route = move |to: IpNet, via: IpAddr| Route { to, via: Some(via), dev: dev.clone() };
     let everywhere4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);

@@ -159,14 +159,22 @@ impl<'a> Round<'a> {
                 round.take(op, "a new network's bridge", want.owner);
             }
         });
+        let mut pairs = Vec::new();
         self.each_link(|round, ns, name, want| {
             if *ns == Ns::Host
                 && round.now(ns, name).is_none()
                 && let Some(op) = round.veth(name, want)
             {
-                round.take(op, "a new endpoint's pair", want.owner);
+                pairs.push((op, want.owner));
             }
         });
+        // By the names inside, so that programs there which list interfaces see them in the order of joining.
+        let inside =
+            |op: &Op| if let Op::AddVeth { inner, .. } = op { inner.as_str().to_owned() } else { String::new() };
+        pairs.sort_by_cached_key(|(op, _)| (inside(op).len(), inside(op)));
+        for (op, owner) in pairs {
+            self.take(op, "a new endpoint's pair", owner);
+        }
     }
 
     fn veth(&self, host: &IfName, want: &Link) -> Option<Op> {

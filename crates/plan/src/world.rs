@@ -56,6 +56,30 @@ pub struct Network {
     pub masquerade: bool,
     /// No way out and none in.
     pub internal: bool,
+    /// The host's address of published ports that name none; `None` is every one.
+    #[serde(default)]
+    pub host_ip: Option<IpAddr>,
+    /// The bridge itself has no IPv4 address: another machine has the gateway's.
+    #[serde(default)]
+    pub unnumbered: bool,
+    /// What decides nothing.
+    #[serde(default)]
+    pub about: About,
+}
+
+/// What people noted of a network, for whoever lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// When it was made, in nanoseconds of the caller's clock.
+    pub created: u64,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--opt`, as it was asked for.
+    pub options: BTreeMap<String, String>,
+    /// `--ipam-opt`
+    pub ipam_options: BTreeMap<String, String>,
+    /// `--attachable`
+    pub attachable: bool,
 }
 
 /// One family's addresses of a network.
@@ -103,8 +127,17 @@ pub struct Endpoint {
     pub addr4: Option<Ipv4Addr>,
     /// IPv6.
     pub addr6: Option<Ipv6Addr>,
-    /// The sandbox's default route goes this way.
+    /// The sandbox's default routes go this way.
     pub gateway: bool,
+    /// Only the default route of IPv6 does: the one of IPv4 goes by an endpoint without IPv6.
+    #[serde(default)]
+    pub gateway6: bool,
+    /// Among the endpoints of a sandbox, the one with the highest leads out.
+    #[serde(default)]
+    pub priority: i64,
+    /// By which names containers of the network find it; none where there is no such service.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
 }

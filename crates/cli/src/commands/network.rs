@@ -1,4 +1,4 @@
-//! `network ls`.
+//! `network ls`, `create`, `rm`, `connect`, `disconnect`.
 
 use clap::Arg;
 use serde_json::{Value, json};
@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::Ask;
 use super::row::{self, Listing, text};
 use crate::failure::Failure;
-use crate::flags::{self, Flags, LONG, switch};
-use crate::wire::Call;
-use crate::{human, printer};
+use crate::flags::{self, Flags, LONG, list, parsed, parsed_list, switch, text as text_flag};
+use crate::spec::{addresses, envs, names, networks};
+use crate::wire::{Call, escape};
+use crate::{human, literal, printer};
 
 /// The flags of `network ls`.
 pub fn ls_flags() -> Vec<Arg> {
@@ -69,6 +70,139 @@ pub async fn ls(ask: &Ask<'_>) -> Result<u8, Failure> {
         columns: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
     };
     listing.print(&rows, m.get("format"))?;
+    Ok(0)
+}
+
+/// The flags of `network create`.
+pub fn create_flags() -> Vec<Arg> {
+    vec![
+        switch("attachable", LONG, "Accepted: every network here can be joined by hand"),
+        list("aux-address", LONG, "map", "Address that is kept for something else: NAME=ADDRESS"),
+        text_flag("config-from", LONG, "string", "Network whose configuration is copied"),
+        switch("config-only", LONG, "Make a network that is only a configuration"),
+        text_flag("driver", 'd', "string", "Driver of the network [bridge]"),
+        list("gateway", LONG, "ipSlice", "Address of the network's bridge"),
+        switch("ingress", LONG, "Make a swarm's network for published ports"),
+        switch("internal", LONG, "No way out of the network and none into it"),
+        list("ip-range", LONG, "ipNetSlice", "Part of the subnet from which addresses are given"),
+        text_flag("ipam-driver", LONG, "string", "Who manages addresses [default]"),
+        list("ipam-opt", LONG, "map", "Option for who manages addresses"),
+        switch("ipv4", LONG, "Whether it has IPv4 [true]"),
+        switch("ipv6", LONG, "Whether it has IPv6"),
+        parsed_list("label", LONG, "list", "Set a label", envs::label),
+        list("opt", 'o', "map", "Option of the driver"),
+        text_flag("scope", LONG, "string", "Accepted as 'local'"),
+        list("subnet", LONG, "ipNetSlice", "Block of addresses of the network"),
+    ]
+}
+
+/// Makes a network and prints its id.
+pub async fn create(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let m = ask.m;
+    let refused = Failure::refused;
+    let aux: Vec<(String, String)> = m.all("aux-address").iter().map(|value| literal::pair(value)).collect();
+    let config = addresses::consolidated(&m.all("subnet"), &m.all("ip-range"), &m.all("gateway"), &aux);
+    let mut body = json!({
+        "Name": ask.args[0],
+        "Driver": m.get("driver").unwrap_or("bridge"),
+        "Scope": m.get("scope").unwrap_or_default(),
+        "Internal": m.on("internal"),
+        "Attachable": m.on("attachable"),
+        "Ingress": m.on("ingress"),
+        "ConfigOnly": m.on("config-only"),
+        "IPAM": {
+            "Driver": m.get("ipam-driver").unwrap_or("default"),
+            "Options": networks::options(&m.all("ipam-opt")),
+            "Config": config.map_err(refused)?,
+        },
+        "Options": networks::options(&m.all("opt")),
+        "Labels": envs::labels(&[], &m.all("label")).map_err(Failure::Refused)?,
+    });
+    for (flag, field) in [("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")] {
+        if let Some(on) = m.given_switch(flag) {
+            body[field] = on.into();
+        }
+    }
+    if let Some(from) = m.get("config-from").filter(|from| !from.is_empty()) {
+        body["ConfigFrom"] = json!({ "Network": from });
+    }
+    let made = ask.wire.ask(Call::post("/networks/create").json(body)).await?;
+    let warning = text(&made, "Warning");
+    if !warning.is_empty() {
+        printer::complain(&format!("WARNING: {warning}"));
+    }
+    printer::line(text(&made, "Id"));
+    Ok(0)
+}
+
+/// The flags of `network rm`.
+pub fn rm_flags() -> Vec<Arg> {
+    vec![switch("force", 'f', "What does not exist is no error")]
+}
+
+/// Removes networks, each as far as it can be.
+pub async fn rm(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let mut code = 0;
+    for name in &ask.args {
+        match ask.wire.ask(Call::delete(format!("/networks/{}", escape(name)))).await {
+            Ok(_) => printer::line(name),
+            Err(Failure::Engine { status: 404, .. }) if ask.m.on("force") => {}
+            Err(failure @ Failure::Engine { .. }) => {
+                printer::complain(&failure.to_string());
+                code = 1;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(code)
+}
+
+/// The flags of `network connect`.
+pub fn connect_flags() -> Vec<Arg> {
+    vec![
+        list("alias", LONG, "strings", "Further name of the container on the network"),
+        list("driver-opt", LONG, "strings", "Option for the driver: NAME=VALUE"),
+        parsed("gw-priority", LONG, "int", "The network with the highest has the default route [0]", literal::int),
+        parsed("ip", LONG, "ip", "IPv4 address", names::ipv4),
+        parsed("ip6", LONG, "ip", "IPv6 address", names::ipv6),
+        list("link", LONG, "list", "Container that is found by another name: CONTAINER[:ALIAS]"),
+        list("link-local-ip", LONG, "strings", "Link-local address"),
+    ]
+}
+
+/// Puts a container on a network.
+pub async fn connect(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let m = ask.m;
+    let mut place = networks::Attachment {
+        target: ask.args[0].clone(),
+        aliases: m.all("alias"),
+        ip: m.get("ip").unwrap_or_default().to_owned(),
+        ip6: m.get("ip6").unwrap_or_default().to_owned(),
+        link_local: m.all("link-local-ip"),
+        links: m.all("link"),
+        ..networks::Attachment::default()
+    };
+    place.gw_priority = m.value("gw-priority").unwrap_or(0);
+    for option in m.all("driver-opt") {
+        let Some((name, value)) = option.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err(Failure::refused("invalid key/value pair format in driver options"));
+        };
+        place.driver_opts.insert(name.trim().to_owned(), value.trim().to_owned());
+    }
+    let body = json!({ "Container": ask.args[1], "EndpointConfig": networks::endpoint(&place) });
+    ask.wire.ask(Call::post(format!("/networks/{}/connect", escape(&place.target))).json(body)).await?;
+    Ok(0)
+}
+
+/// The flags of `network disconnect`.
+pub fn disconnect_flags() -> Vec<Arg> {
+    vec![switch("force", 'f', "Also a container that is gone")]
+}
+
+/// Takes a container off a network.
+pub async fn disconnect(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let body = json!({ "Container": ask.args[1], "Force": ask.m.on("force") });
+    ask.wire.ask(Call::post(format!("/networks/{}/disconnect", escape(&ask.args[0]))).json(body)).await?;
     Ok(0)
 }
 

@@ -358,6 +358,16 @@ pub async fn prune_volumes(ask: &Ask<'_>) -> Result<u8, Failure> {
     prune_one(ask, warning, "volumes", "Volumes", &[]).await
 }
 
+/// Removes networks that no container is on. What that frees is nothing, and no word is said of it.
+pub async fn prune_networks(ask: &Ask<'_>) -> Result<u8, Failure> {
+    if !ask.m.on("force") && !sure("This will remove all custom networks not used by at least one container.") {
+        return Ok(0);
+    }
+    let (names, _) = prune(ask, "networks", &[]).await?;
+    removed("Networks", &names);
+    Ok(0)
+}
+
 /// Removes all that is unused: containers, networks, images, and volumes where the user says so.
 pub async fn prune_system(ask: &Ask<'_>) -> Result<u8, Failure> {
     let m = ask.m;

@@ -1,5 +1,7 @@
 //! What `run` and `create` ask for: flags as typed, turned into the body of `POST /containers/create`.
 
+/// `--subnet`, `--gateway` and what else belongs to the addresses of a network.
+pub mod addresses;
 /// The flags themselves, and the body made of them.
 pub mod body;
 /// Devices, weights and rates of devices, GPUs.

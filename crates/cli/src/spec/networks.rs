@@ -153,7 +153,8 @@ pub fn json(wishes: &[Attachment]) -> Value {
     json!({ "EndpointsConfig": endpoints })
 }
 
-fn endpoint(wish: &Attachment) -> Value {
+/// The API's `EndpointSettings`.
+pub fn endpoint(wish: &Attachment) -> Value {
     let mut ipam = Map::new();
     if !wish.ip.is_empty() {
         ipam.insert("IPv4Address".into(), json!(wish.ip));

@@ -1,7 +1,7 @@
 //! What was asked for, parsed once, into types that cannot be wrong. `http` makes it out of the wire's words and the
 //! image's configuration; `oci` turns it into what an OCI runtime reads.
 
-use plan::ids::Mac;
+use plan::ids::{Mac, NetworkId};
 use plan::world::Proto;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +132,19 @@ pub struct NetworkSpec {
     pub extra_hosts: Vec<(String, HostAddr)>,
     /// `--link target:alias`
     pub links: Vec<(String, String)>,
+    /// Its places on networks, in the order in which it joined them: `eth0` is the first. None for a container that is closed,
+    /// joined or open.
+    #[serde(default)]
+    pub places: Vec<PlaceSpec>,
+}
+
+/// A place on a network, as asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceSpec {
+    /// The network: as the user called it until it was found, and from then on its name.
+    pub network: String,
+    /// Its id, once it was found.
+    pub id: Option<NetworkId>,
     /// `--network-alias`
     pub aliases: Vec<String>,
     /// `--ip`
@@ -140,6 +153,17 @@ pub struct NetworkSpec {
     pub ip6: Option<Ipv6Addr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
+    /// `gw-priority`: the highest leads out.
+    pub priority: i64,
+    /// `driver-opt`, of which berth knows none: they are shown as they were given.
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+impl PlaceSpec {
+    /// A place without wishes.
+    pub fn on(network: impl Into<String>) -> PlaceSpec {
+        PlaceSpec { network: network.into(), ..PlaceSpec::default() }
+    }
 }
 
 /// The four kinds of containers, and user-defined networks.
@@ -150,7 +174,7 @@ pub enum NetworkMode {
     /// Bridged, on the default bridge.
     #[default]
     Bridged,
-    /// Bridged, on a network of the user's: its name or id.
+    /// Bridged, on networks of the user's; the first of them, by name or id.
     Named(String),
     /// Joined: shares another container's sandbox; the reference as typed.
     Joined(String),

@@ -78,6 +78,7 @@ impl Engine {
         if !known && !probe.starts_with('/') {
             return Err(Error::Invalid(format!("unknown or invalid runtime name: {probe}")));
         }
+        self.check_places(&spec.network.places)?;
         let warnings = oci::concessions(&spec, &self.rights)?;
         let dir = self.state_dir(id);
         make_private_dir(&dir)?;

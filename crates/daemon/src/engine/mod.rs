@@ -14,6 +14,8 @@ mod files;
 mod groups;
 /// Ids and names for what users did not name.
 mod naming;
+/// Networks, and containers' places on them.
+mod networks;
 /// Ports of running containers.
 mod publish;
 /// After a start of the engine: what still lives, what died meanwhile, what a crash left behind.
@@ -29,6 +31,7 @@ mod stop;
 
 pub use create::Created;
 pub use exec::{ExecSpec, ExecView};
+pub use networks::{PREDEFINED, dns_names, may_join};
 pub use stop::{Attached, Ended, Until, Update};
 
 use crate::config::{Config, OWN_RUNTIME};
@@ -162,6 +165,7 @@ impl Engine {
         } else {
             wish.id = new_id::<NetworkId>()?;
         }
+        wish.about.created = networks::nanos(SystemTime::now());
         let doing = "error creating default \"bridge\" network";
         self.net.wish(Wish::Network(Box::<NetworkWish>::new(wish))).await.map_err(|error| match error {
             Error::Invalid(text) => Error::Invalid(format!("{doing}: {text}")),

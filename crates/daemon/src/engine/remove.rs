@@ -119,6 +119,7 @@ impl Engine {
             return Err(error);
         }
         self.containers.release(&old);
+        self.rename_endpoints(&container).await?;
         self.events.container("rename", &container, &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

@@ -9,8 +9,8 @@ use crate::oci::{self, Inputs, NetNs};
 use crate::store::Alive;
 use crate::supervise::{self, Shim};
 use crate::{rootfs, users};
-use plan::decide::{AttachWish, Previous};
-use plan::ids::{EndpointId, NetworkId, SandboxId};
+use plan::decide::AttachWish;
+use plan::ids::SandboxId;
 use plan::ports::{PortWish, in_ranges};
 use plan::world::{Endpoint, Network};
 use std::os::fd::{AsFd, OwnedFd};
@@ -168,27 +168,10 @@ impl Engine {
             NetworkMode::Open => Ok(Joined { ns: NetNs::Host, sandbox: None, files_of: None }),
             NetworkMode::Joined(target) => self.join_container(&container.id.to_string(), target),
             NetworkMode::Closed => self.open_sandbox(cell, container, Vec::new()).await,
-            NetworkMode::Bridged => {
-                let Some(network) = self.net.world().network_named(super::DEFAULT_NETWORK).map(|n| n.id.clone()) else {
-                    // `--bridge=none`: such containers have a loopback interface and no more.
-                    return self.open_sandbox(cell, container, Vec::new()).await;
-                };
-                let place = self.attach_wish(container, network, super::DEFAULT_NETWORK)?;
-                self.open_sandbox(cell, container, vec![place]).await
-            }
-            NetworkMode::Named(name) => {
-                let found = {
-                    let world = self.net.world();
-                    let by_id = || world.networks.values().find(|n| n.id.as_str().starts_with(name.as_str()));
-                    world.network_named(name).or_else(by_id).map(|n| (n.id.clone(), n.name.clone()))
-                };
-                let Some((id, name)) = found else {
-                    return Err(Error::NotFound(format!(
-                        "failed to set up container networking: network {name} not found"
-                    )));
-                };
-                let place = self.attach_wish(container, id, &name)?;
-                self.open_sandbox(cell, container, vec![place]).await
+            NetworkMode::Bridged | NetworkMode::Named(_) => {
+                let places = self.places_to_open(cell);
+                let places = places.map_err(|error| named(error, "failed to set up container networking"))?;
+                self.open_sandbox(cell, container, places).await
             }
         }
     }
@@ -250,20 +233,6 @@ impl Engine {
             self.events.network("connect", network, &container.id);
         }
         Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: None })
-    }
-
-    fn attach_wish(&self, container: &Container, network: NetworkId, name: &str) -> Result<AttachWish> {
-        let spec = &container.spec.network;
-        let kept = container.kept.places.get(name).cloned().unwrap_or_default();
-        Ok(AttachWish {
-            ip4: spec.ip4,
-            ip6: spec.ip6,
-            mac: spec.mac,
-            previous: Previous { addr4: kept.addr4, addr6: kept.addr6, mac: kept.mac, ports: kept.ports },
-            ports: port_wishes(spec),
-            // The sandbox is named by who opens it.
-            ..AttachWish::new(new_id::<EndpointId>()?, network, new_id::<SandboxId>()?, &container.name)
-        })
     }
 
     /// Name files, the OCI bundle, and the shim that takes it up.
@@ -370,7 +339,7 @@ pub(super) fn keep_places(container: &mut Container, chosen: &[(Endpoint, Networ
 }
 
 /// `-p` and `-P` as wishes; a port that is published by name is not published a second time by `-P`.
-fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
+pub(super) fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
     let named = spec.published.iter().map(port_wish);
     let is_named = |port: u16, proto| spec.published.iter().any(|p| p.inner == port && p.proto == proto);
     let rest = spec.exposed.iter().filter(|(port, proto)| spec.publish_all && !is_named(*port, *proto));

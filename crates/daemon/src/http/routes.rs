@@ -122,13 +122,21 @@ pub enum Action {
 
     /// Networks.
     NetworkList,
+    /// A new one.
+    NetworkCreate,
     /// All about one.
     NetworkInspect,
+    /// Away with it.
+    NetworkRemove,
+    /// A container joins it.
+    NetworkConnect,
+    /// A container leaves it.
+    NetworkDisconnect,
+    /// Away with all that nobody is on.
+    NetworkPrune,
 
     /// Swarm, services, nodes, tasks, secrets, configs.
     Swarm,
-    /// Networks of the user's that nothing uses: none yet.
-    NetworkPrune,
 
     /// Plugins.
     Plugins,
@@ -143,7 +151,6 @@ pub enum Action {
 use Action::*;
 
 const BUILD: Action = Absent("berth does not build images; build them with another tool and load or pull them");
-const NETWORKS: Action = Absent("making and changing networks is not there yet");
 
 /// The paths. `{name}` is one part of a path, `{name..}` one or more (image names have slashes); `*` is any rest.
 /// A path is looked up from the top, so that `/images/json` comes before `/images/{name..}/json`.
@@ -222,12 +229,12 @@ const ROUTES: &[(&str, &str, Action)] = &[
     ("DELETE", "/volumes/{name}",               VolumeRemove),
 
     ("GET",    "/networks",                     NetworkList),
-    ("POST",   "/networks/create",              NETWORKS),
+    ("POST",   "/networks/create",              NetworkCreate),
     ("POST",   "/networks/prune",               NetworkPrune),
     ("GET",    "/networks/{name}",              NetworkInspect),
-    ("DELETE", "/networks/{name}",              NETWORKS),
-    ("POST",   "/networks/{name}/connect",      NETWORKS),
-    ("POST",   "/networks/{name}/disconnect",   NETWORKS),
+    ("DELETE", "/networks/{name}",              NetworkRemove),
+    ("POST",   "/networks/{name}/connect",      NetworkConnect),
+    ("POST",   "/networks/{name}/disconnect",   NetworkDisconnect),
 
     ("*",      "/swarm/*",                      Swarm),
     ("*",      "/swarm",                        Swarm),
@@ -310,12 +317,16 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         VolumePrune => volumes::prune(ask).await,
 
         NetworkList => networks::list(&ask),
+        NetworkCreate => networks::create(ask).await,
         NetworkInspect => networks::inspect(&ask),
+        NetworkRemove => networks::remove(ask).await,
+        NetworkConnect => networks::connect(ask).await,
+        NetworkDisconnect => networks::disconnect(ask).await,
+        NetworkPrune => networks::prune(ask).await,
 
         Swarm => Err(Error::Unavailable(
             "This node is not a swarm manager. berth has no swarm: containers run on this host only.".into(),
         )),
-        NetworkPrune => Ok(answer::json(&json!({ "NetworksDeleted": null }))),
         BuildPrune => Ok(answer::json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))),
         Plugins => Ok(answer::json(&json!([]))),
         PluginInspect => Err(Error::NotFound(format!("plugin \"{}\" not found", ask.name()))),
@@ -455,7 +466,8 @@ mod tests {
         ] {
             assert_eq!(asked(verb, path), want, "{verb} {path}");
         }
-        assert!(asked("POST", "/networks/create").starts_with("Absent"));
+        assert_eq!(asked("POST", "/networks/create"), "NetworkCreate ");
+        assert_eq!(asked("POST", "/networks/app/connect"), "NetworkConnect app");
         assert!(asked("POST", "/build").starts_with("Absent"));
     }
 

@@ -59,6 +59,9 @@ fn world(dice: &mut Dice) -> World {
             icc: dice.heads(),
             masquerade: dice.heads(),
             internal: dice.roll(4) == 0,
+            host_ip: None,
+            unnumbered: dice.roll(4) == 0,
+            about: Default::default(),
             id: id.clone(),
         };
         world.networks.insert(id, network);
@@ -93,6 +96,9 @@ fn world(dice: &mut Dice) -> World {
                 addr4,
                 addr6,
                 gateway: at == 0,
+                gateway6: false,
+                priority: 0,
+                names: Vec::new(),
                 ports: if dice.heads() { vec![port] } else { Vec::new() },
                 id: id_of.clone(),
             };

@@ -30,6 +30,9 @@ fn world() -> World {
         icc: true,
         masquerade: true,
         internal: false,
+        host_ip: None,
+        unnumbered: false,
+        about: Default::default(),
     };
     world.networks.insert(network.clone(), made);
     world.sandboxes.insert(id('a'), Sandbox { id: id('a'), container: "3".repeat(64).parse().unwrap() });
@@ -51,6 +54,9 @@ fn world() -> World {
         addr4: Some("10.1.0.2".parse().unwrap()),
         addr6: Some("fd00:1::2".parse().unwrap()),
         gateway: true,
+        gateway6: false,
+        priority: 0,
+        names: Vec::new(),
         ports: vec![port("0.0.0.0", 8080, 80, 1), port("192.0.2.1", 9000, 9000, 10), port("::", 8080, 80, 1)],
         id: endpoint.clone(),
     };

@@ -1,8 +1,8 @@
 //! A sandbox's place on a network: addresses, Ethernet address, interface names, ports.
 
-use super::Facts;
 use super::network::DEFAULT_BRIDGE;
 use super::refusal::{Refusal, SettingsProblem};
+use super::{Facts, lead};
 use crate::ids::{EndpointId, IfName, Mac, NetworkId, SandboxId};
 use crate::ipam::{Asker, Block};
 use crate::ports::{self, PortWish};
@@ -27,18 +27,35 @@ pub struct AttachWish {
     pub ip6: Option<Ipv6Addr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
+    /// The higher wins the default route (`gw-priority`).
+    pub priority: i64,
+    /// By which names it is found there: the container's, its aliases, its short id.
+    pub names: Vec<String>,
+    /// Addresses that other containers have asked for by number and do not use now: they are not chosen.
+    pub promised: BTreeSet<IpAddr>,
     /// What the container had before: kept where it is free.
     pub previous: Previous,
-    /// `-p`; a network without a way out publishes nothing.
+    /// `-p`: published by the endpoint that then leads out. Without a way out nothing is published.
     pub ports: Vec<PortWish>,
 }
 
 impl AttachWish {
     /// An endpoint without wishes.
     pub fn new(id: EndpointId, network: NetworkId, sandbox: SandboxId, container_name: impl Into<String>) -> Self {
-        let (ip4, ip6, mac) = (None, None, None);
-        let container_name = container_name.into();
-        AttachWish { id, network, sandbox, container_name, ip4, ip6, mac, previous: Previous::default(), ports: vec![] }
+        AttachWish {
+            id,
+            network,
+            sandbox,
+            container_name: container_name.into(),
+            ip4: None,
+            ip6: None,
+            mac: None,
+            priority: 0,
+            names: Vec::new(),
+            promised: BTreeSet::new(),
+            previous: Previous::default(),
+            ports: Vec::new(),
+        }
     }
 }
 
@@ -62,7 +79,7 @@ impl From<&Endpoint> for Previous {
     }
 }
 
-/// Put a sandbox on a network.
+/// Put a sandbox on a network. Its default route, and with it its published ports, may move there.
 ///
 /// # Errors
 /// Addresses and ports that are taken, outside or used up; a network or sandbox that is not there.
@@ -75,24 +92,11 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         let (name, network) = (wish.container_name.clone(), network.name.clone());
         return Err(Refusal::AlreadyAttached { name, network });
     }
-    settings(network, wish)?;
-    let place = Place::new(world, facts, network, sandbox);
+    endpoint_settings(network, wish.ip4, wish.ip6)?;
+    let place = Place::new(world, facts, network, sandbox, &wish.promised);
     let addr4 = network.v4.as_ref().map(|v4| place.addr(v4, wish.ip4, wish.previous.addr4, "IPv4")).transpose()?;
     let addr6 = network.v6.as_ref().map(|v6| place.addr(v6, wish.ip6, wish.previous.addr6, "IPv6")).transpose()?;
     let mac = place.mac(wish, addr4)?;
-    let claim = ports::Claim {
-        endpoint: &wish.id,
-        sandbox: &wish.sandbox,
-        container_name: &wish.container_name,
-        network: &network.name,
-        v4: addr4.is_some(),
-        v6: addr6.is_some(),
-    };
-    let ports = if network.internal {
-        Vec::new()
-    } else {
-        ports::resolve(world, facts, &claim, &wish.ports, &wish.previous.ports)?
-    };
     let taken_inside: BTreeSet<&IfName> = own.iter().map(|e| &e.inner).collect();
     let inner = (0..=u16::MAX).map(IfName::inner).find(|name| !taken_inside.contains(name));
     let endpoint = Endpoint {
@@ -106,23 +110,56 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         mac,
         addr4,
         addr6,
-        gateway: !network.internal && !own.iter().any(|e| e.gateway),
-        ports,
+        gateway: false,
+        gateway6: false,
+        priority: wish.priority,
+        names: wish.names.clone(),
+        ports: Vec::new(),
     };
-    Ok(vec![Fact::Endpoint(endpoint)])
+    let mut change = lead::led(world, own.into_iter().cloned().chain([endpoint]).collect(), Vec::new());
+    if !wish.ports.is_empty() {
+        publish(world, facts, wish, &mut change)?;
+    }
+    Ok(change)
 }
 
-fn settings(network: &Network, wish: &AttachWish) -> Result<(), Refusal> {
+/// The wished ports become those of the endpoint that leads out after the change.
+fn publish(world: &World, facts: &Facts, wish: &AttachWish, change: &mut Change) -> Result<(), Refusal> {
+    let changed = change.iter().filter_map(|fact| if let Fact::Endpoint(new) = fact { Some(new) } else { None });
+    let unchanged = world.endpoints_of(&wish.sandbox);
+    let Some(mut leader) = changed.chain(unchanged).find(|e| e.gateway).cloned() else { return Ok(()) };
+    let Some(network) = world.networks.get(&leader.network) else { return Ok(()) };
+    let claim = ports::Claim {
+        endpoint: &leader.id,
+        sandbox: &wish.sandbox,
+        container_name: &wish.container_name,
+        network: &network.name,
+        v4: leader.addr4.is_some(),
+        v6: leader.addr6.is_some(),
+    };
+    let more = ports::resolve(world, facts, &claim, &super::at_home(network, &wish.ports), &wish.previous.ports)?;
+    leader.ports.extend(more);
+    leader.ports.sort();
+    change.retain(|fact| !matches!(fact, Fact::Endpoint(other) if other.id == leader.id));
+    change.push(Fact::Endpoint(leader));
+    Ok(())
+}
+
+/// Addresses that an endpoint asks for by number, against the network's own.
+///
+/// # Errors
+/// `EndpointSettings` with all that is wrong.
+pub fn endpoint_settings(network: &Network, ip4: Option<Ipv4Addr>, ip6: Option<Ipv6Addr>) -> Result<(), Refusal> {
     let mut problems = Vec::new();
-    if network.name == DEFAULT_BRIDGE && (wish.ip4.is_some() || wish.ip6.is_some()) {
+    if network.name == DEFAULT_BRIDGE && (ip4.is_some() || ip6.is_some()) {
         problems.push(SettingsProblem::DefaultBridge);
     }
-    if let Some(addr) = wish.ip4
+    if let Some(addr) = ip4
         && !network.v4.as_ref().is_some_and(|v4| v4.net.contains(&addr))
     {
         problems.push(SettingsProblem::Outside(addr.into()));
     }
-    if let Some(addr) = wish.ip6
+    if let Some(addr) = ip6
         && !network.v6.as_ref().is_some_and(|v6| v6.net.contains(&addr))
     {
         problems.push(SettingsProblem::Outside(addr.into()));
@@ -138,15 +175,22 @@ fn settings(network: &Network, wish: &AttachWish) -> Result<(), Refusal> {
 struct Place<'a> {
     network: &'a Network,
     others: Vec<&'a Endpoint>,
+    promised: &'a BTreeSet<IpAddr>,
     resting: Option<&'a BTreeMap<IpAddr, Rest>>,
     asker: Asker<'a>,
 }
 
 impl<'a> Place<'a> {
-    fn new(world: &'a World, facts: &Facts, network: &'a Network, sandbox: &'a Sandbox) -> Place<'a> {
+    fn new(
+        world: &'a World,
+        facts: &Facts,
+        network: &'a Network,
+        sandbox: &'a Sandbox,
+        promised: &'a BTreeSet<IpAddr>,
+    ) -> Place<'a> {
         let others = world.endpoints.values().filter(|e| e.network == network.id).collect();
         let asker = Asker { container: &sandbox.container, now: facts.now };
-        Place { network, others, resting: world.resting.get(&network.id), asker }
+        Place { network, others, promised, resting: world.resting.get(&network.id), asker }
     }
 
     fn addr<N: Block>(
@@ -170,12 +214,13 @@ impl<'a> Place<'a> {
         let resting = self.resting.unwrap_or(&nobody);
         if let Some(addr) = previous {
             let of_another = |rest: &Rest| rest.at(self.asker.now) && &rest.container != self.asker.container;
-            let promised = resting.get(&addr.into()).is_some_and(of_another);
+            let promised = self.promised.contains(&addr.into()) || resting.get(&addr.into()).is_some_and(of_another);
             if subnet.range.holds(addr) && subnet.assignable(addr) && holder(addr).is_none() && !promised {
                 return Ok(addr);
             }
         }
-        let taken: BTreeSet<IpAddr> = self.others.iter().flat_map(|e| e.addrs()).collect();
+        let taken: BTreeSet<IpAddr> =
+            self.others.iter().flat_map(|e| e.addrs()).chain(self.promised.iter().copied()).collect();
         let free = subnet.next_free(&|addr| taken.contains(&addr.into()), resting, self.asker);
         let (network, id) = (&self.network.name, &self.network.id);
         free.ok_or_else(|| Refusal::NoAddress { family, network: network.clone(), id: id.clone() })

@@ -5,17 +5,19 @@
 use crate::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use crate::ipam::Pool;
 use crate::ports::{self, Claim, PortWish, Unbound, Unpublish};
-use crate::world::{Change, Endpoint, Fact, Proto, Sandbox, World};
+use crate::world::{Change, Endpoint, Fact, Network, Proto, Sandbox, World};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 mod attach;
+mod lead;
 mod network;
 mod refusal;
 mod typed;
 
-pub use attach::{AttachWish, Previous, attach};
+pub use attach::{AttachWish, Previous, attach, endpoint_settings};
+pub use lead::{Handover, handovers};
 pub(crate) use network::subnets;
 pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, network};
 pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
@@ -94,20 +96,15 @@ pub fn sandbox(world: &World, id: SandboxId, container: ContainerId) -> Result<C
     Ok(vec![Fact::Sandbox(Sandbox { id, container })])
 }
 
-/// Take a sandbox off a network. If its default route went that way, another endpoint gets it.
+/// Take a sandbox off a network. If its default route went that way, another endpoint gets it, and its published ports.
 ///
 /// # Errors
 /// `NoEndpoint`.
 pub fn detach(world: &World, id: &EndpointId, now: u64) -> Result<Change, Refusal> {
     let gone = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
-    let mut change = vec![Fact::NoEndpoint(id.clone(), now)];
-    let leads_out = |e: &&Endpoint| &e.id != id && world.networks.get(&e.network).is_some_and(|n| !n.internal);
-    if gone.gateway
-        && let Some(heir) = world.endpoints_of(&gone.sandbox).find(leads_out)
-    {
-        change.push(Fact::Endpoint(Endpoint { gateway: true, ..heir.clone() }));
-    }
-    Ok(change)
+    let others = world.endpoints_of(&gone.sandbox).filter(|other| &other.id != id).cloned().collect();
+    let led = lead::led(world, others, gone.ports.clone());
+    Ok([Fact::NoEndpoint(id.clone(), now)].into_iter().chain(led).collect())
 }
 
 /// Publish more ports of an endpoint.
@@ -129,11 +126,26 @@ pub fn publish(world: &World, facts: &Facts, id: &EndpointId, wishes: &[PortWish
         v4: endpoint.addr4.is_some(),
         v6: endpoint.addr6.is_some(),
     };
-    let more = ports::resolve(world, facts, &claim, wishes, &[])?;
+    let more = ports::resolve(world, facts, &claim, &at_home(network, wishes), &[])?;
     let mut endpoint = endpoint.clone();
     endpoint.ports.extend(more);
     endpoint.ports.sort();
     Ok(vec![Fact::Endpoint(endpoint)])
+}
+
+/// The wishes, with the network's own address of the host where they name none.
+fn at_home(network: &Network, wishes: &[PortWish]) -> Vec<PortWish> {
+    let named = |wish: &PortWish| PortWish { host_ip: wish.host_ip.or(network.host_ip), ..wish.clone() };
+    wishes.iter().map(named).collect()
+}
+
+/// Other names of an endpoint: its container was renamed.
+///
+/// # Errors
+/// `NoEndpoint`.
+pub fn rename(world: &World, id: &EndpointId, container_name: String, names: Vec<String>) -> Result<Change, Refusal> {
+    let endpoint = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
+    Ok(vec![Fact::Endpoint(Endpoint { container_name, names, ..endpoint.clone() })])
 }
 
 /// Publish some ports of an endpoint no longer.

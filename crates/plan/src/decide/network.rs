@@ -4,7 +4,7 @@ use super::Facts;
 use super::refusal::{ConfigProblem, Refusal};
 use crate::ids::{IfName, Mac, NetworkId};
 use crate::ipam::{self, Block, Pool};
-use crate::world::{Change, Fact, Network, Subnet, World};
+use crate::world::{About, Change, Fact, Network, Subnet, World};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -37,6 +37,12 @@ pub struct NetworkWish {
     pub masquerade: bool,
     /// No way out and none in.
     pub internal: bool,
+    /// The host's address of published ports that name none; `None` is every one.
+    pub host_ip: Option<IpAddr>,
+    /// The bridge gets no IPv4 address.
+    pub unnumbered: bool,
+    /// What decides nothing.
+    pub about: About,
 }
 
 impl NetworkWish {
@@ -54,6 +60,9 @@ impl NetworkWish {
             icc: true,
             masquerade: true,
             internal: false,
+            host_ip: None,
+            unnumbered: false,
+            about: About::default(),
         }
     }
 }
@@ -147,6 +156,9 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         icc: wish.icc,
         masquerade: wish.masquerade && !wish.internal,
         internal: wish.internal,
+        host_ip: wish.host_ip,
+        unnumbered: wish.unnumbered,
+        about: wish.about.clone(),
     })])
 }
 

@@ -38,7 +38,8 @@ fn statement() -> impl Strategy<Value = String> {
     });
     let run = (container.clone(), network.clone(), ports.clone())
         .prop_map(|(c, n, ports)| format!("run c{c} on n{n}{ports}"));
-    let join = (container.clone(), network.clone(), ports).prop_map(|(c, n, ports)| format!("join c{c} n{n}{ports}"));
+    let join = (container.clone(), network.clone(), ports, 0..3u8)
+        .prop_map(|(c, n, ports, prio)| format!("join c{c} n{n}{ports} prio {prio}"));
     let leave = (container.clone(), network.clone()).prop_map(|(c, n)| format!("leave c{c} n{n}"));
     prop_oneof![
         4 => net,

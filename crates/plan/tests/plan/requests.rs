@@ -45,12 +45,77 @@ fn a_container_keeps_its_address_and_others_wait_for_it() {
 #[test]
 fn one_network_leads_out() {
     let both =
-        "net in 10.1.0.0/24 internal; net app 10.2.0.0/24; net web 10.3.0.0/24; run a on in; join a app; join a web";
-    check(both, "a eth0 on in: 10.1.0.2\na eth1 on app: 10.2.0.2 out\na eth2 on web: 10.3.0.2");
-    check(&format!("{both}; leave a app"), "a eth0 on in: 10.1.0.2\na eth2 on web: 10.3.0.2 out");
+        "net in 10.1.0.0/24 internal; net app 10.2.0.0/24; net web 10.3.0.0/24; run a on in; join a web; join a app";
+    check(both, "a eth0 on in: 10.1.0.2\na eth1 on web: 10.3.0.2\na eth2 on app: 10.2.0.2 out");
+    check(&format!("{both}; leave a app"), "a eth0 on in: 10.1.0.2\na eth1 on web: 10.3.0.2 out");
+    // Interface names are by order of joining; the first that is free is taken.
     check(
-        &format!("{both}; leave a app; join a app"),
-        "a eth0 on in: 10.1.0.2\na eth1 on app: 10.2.0.2\na eth2 on web: 10.3.0.2 out",
+        &format!("{both}; leave a web; join a web prio 1"),
+        "a eth0 on in: 10.1.0.2\na eth1 on web: 10.3.0.2 out\na eth2 on app: 10.2.0.2",
+    );
+    check("net in 10.1.0.0/24 internal; run a on in prio 9", "a eth0 on in: 10.1.0.2");
+}
+
+#[test]
+fn both_families_come_before_one() {
+    let nets = "net a 10.1.0.0/24; net b 10.2.0.0/24 fd02::/64; net c fd03::/64 no4";
+    check(&format!("{nets}; run x on a; join x b"), "x eth0 on a: 10.1.0.2\nx eth1 on b: 10.2.0.2 fd02::2 out");
+    check(&format!("{nets}; run x on a; join x c"), "x eth0 on a: 10.1.0.2 out\nx eth1 on c: fd03::2 out6");
+    check(
+        &format!("{nets}; run x on a prio 1; join x b; join x c"),
+        "x eth0 on a: 10.1.0.2 out\nx eth1 on b: 10.2.0.2 fd02::2 out6\nx eth2 on c: fd03::2",
+    );
+    check(&format!("{nets}; run x on a; join x c; leave x a"), "x eth1 on c: fd03::2 out");
+}
+
+#[test]
+fn published_ports_go_with_the_way_out() {
+    let nets = "net in 10.1.0.0/24 internal; net web 10.2.0.0/24; net app 10.3.0.0/24; run x on web publish 8080:80";
+    check(&format!("{nets}; join x in"), "x eth0 on web: 10.2.0.2 out -p 8080:80\nx eth1 on in: 10.1.0.2");
+    check(
+        &format!("{nets}; join x app publish 81:81"),
+        "x eth0 on web: 10.2.0.2\nx eth1 on app: 10.3.0.2 out -p 81:81 -p 8080:80",
+    );
+    check(&format!("{nets}; join x app; leave x app"), "x eth0 on web: 10.2.0.2 out -p 8080:80");
+    check(&format!("{nets}; join x in; leave x web"), "x eth1 on in: 10.1.0.2");
+    check(
+        "net in 10.1.0.0/24 internal; net web 10.2.0.0/24; run x on in publish 8080:80; join x web publish 81:81",
+        "x eth0 on in: 10.1.0.2\nx eth1 on web: 10.2.0.2 out -p 81:81",
+    );
+    // Ports of a family that the new way out does not have cannot go along.
+    check(
+        "net b 10.1.0.0/24 fd01::/64; net a 10.2.0.0/24; run x on b publish 80:80; join x a prio 1",
+        "x eth0 on b: 10.1.0.2 fd01::2 out6\nx eth1 on a: 10.2.0.2 out -p 80:80",
+    );
+    let moved = scene(&format!("{nets}; join x app"));
+    let mut before = scene(nets).world;
+    let (web, app) = (endpoint_id("x", "web"), endpoint_id("x", "app"));
+    let last = moved.changes.last().unwrap();
+    assert_eq!(decide::handovers(&before, last), [decide::Handover { from: web, to: app }]);
+    before.take(last);
+    assert_eq!(decide::handovers(&before, last), []);
+}
+
+#[test]
+fn a_networks_own_host_address_is_where_its_ports_go() {
+    check(
+        "net app 10.1.0.0/24 hostip 127.0.0.1; run a on app publish 80:80",
+        "a eth0 on app: 10.1.0.2 out -p 127.0.0.1:80:80",
+    );
+    check(
+        "net app 10.1.0.0/24 hostip 127.0.0.1; run a on app publish 0.0.0.0:80:80; publish a app 81:81",
+        "a eth0 on app: 10.1.0.2 out -p 80:80 -p 127.0.0.1:81:81",
+    );
+}
+
+#[test]
+fn what_others_were_promised_is_not_chosen() {
+    let nets = "net app 10.1.0.0/29; promise app 10.1.0.2";
+    check(&format!("{nets}; run a on app"), "a eth0 on app: 10.1.0.3 out");
+    check(&format!("{nets}; run a on app ip 10.1.0.2"), "a eth0 on app: 10.1.0.2 out");
+    check(
+        "net app 10.1.0.0/29; run a on app; stop a; promise app 10.1.0.2; run a on app",
+        "a eth0 on app: 10.1.0.3 out",
     );
 }
 

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! net app 10.1.0.0/24 fd01::/64        a network; also: range R, gateway G, hop G, aux NAME=A, mtu N, bridge B,
-//!                                      foreign ADDR…, v6, no4, internal, apart, plain
-//! run web on app publish 8080:80       a container; also: ip A, ip6 A, mac M
+//!                                      foreign ADDR…, v6, no4, internal, apart, plain,
+//!                                      hostip A, unnumbered
+//! run web on app publish 8080:80       a container; also: ip A, ip6 A, mac M, prio N
 //! join web net                         one more network
 //! leave web net; stop web; rm web; drop app
 //! publish web app 81:81                more ports while it runs; unpublish web app 81
+//! promise app A                        some container that does not run has asked for an address
 //! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, resolver A
 //! ```
 
@@ -15,7 +17,7 @@ use plan::decide::{self, AttachWish, Facts, NetworkWish, Previous, Refusal, Subn
 use plan::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use plan::ports::PortWish;
 use plan::world::{Change, Proto, World};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// What became of a text.
@@ -27,6 +29,7 @@ pub struct Scene {
     /// What was taken over, in order.
     pub changes: Vec<Change>,
     before: BTreeMap<(String, NetworkId), Previous>,
+    promised: BTreeMap<NetworkId, BTreeSet<std::net::IpAddr>>,
 }
 
 /// 64 digits that depend on nothing but the words.
@@ -162,6 +165,9 @@ impl Scene {
             ["drop", name] => {
                 self.take(decide::remove_network(&self.world, &network_id(name)));
             }
+            ["promise", network, addr] => {
+                self.promised.entry(network_id(network)).or_default().insert(addr.parse().unwrap());
+            }
             ["at", now] => {
                 self.facts.now = now.parse().unwrap();
                 self.take(Ok(decide::wake(&self.world, self.facts.now)));
@@ -226,6 +232,8 @@ impl Scene {
                 "internal" => wish.internal = true,
                 "apart" => wish.icc = false,
                 "plain" => wish.masquerade = false,
+                "hostip" => wish.host_ip = Some(value().parse().unwrap()),
+                "unnumbered" => wish.unnumbered = true,
                 net => {
                     let net: IpNet = net.parse().unwrap_or_else(|_| panic!("no such word: {net}"));
                     wish.ipv6 |= matches!(net, IpNet::V6(_));
@@ -239,6 +247,7 @@ impl Scene {
     fn attach(&mut self, name: &str, network: &str, words: &[&str]) {
         let network_id = network_id(network);
         let mut wish = AttachWish::new(endpoint_id(name, network), network_id.clone(), sandbox_id(name), name);
+        wish.promised = self.promised.get(&network_id).cloned().unwrap_or_default();
         wish.previous = self.before.get(&(name.to_owned(), network_id)).cloned().unwrap_or_default();
         let mut pairs = words.chunks_exact(2);
         for pair in &mut pairs {
@@ -246,6 +255,7 @@ impl Scene {
                 ["ip", addr] => wish.ip4 = Some(addr.parse().unwrap()),
                 ["ip6", addr] => wish.ip6 = Some(addr.parse().unwrap()),
                 ["mac", mac] => wish.mac = Some(mac.parse().unwrap()),
+                ["prio", number] => wish.priority = number.parse().unwrap(),
                 ["publish", spec] => wish.ports.push(port(spec)),
                 other => panic!("no such words: {other:?}"),
             }
@@ -264,8 +274,8 @@ impl Scene {
             for addr in endpoint.addrs() {
                 write!(line, " {addr}").unwrap();
             }
-            if endpoint.gateway {
-                line.push_str(" out");
+            if endpoint.gateway || endpoint.gateway6 {
+                line.push_str(if endpoint.gateway { " out" } else { " out6" });
             }
             for binding in &endpoint.ports {
                 let six = if binding.host_ip == std::net::Ipv6Addr::UNSPECIFIED { "[::]:" } else { "" };

@@ -1,8 +1,8 @@
 //! Networks and ports of one container.
 
 use crate::container::Container;
-use crate::container::spec::NetworkMode;
-use crate::engine::Places;
+use crate::container::spec::{NetworkMode, PlaceSpec};
+use crate::engine::{Places, dns_names};
 use crate::http::version::Version;
 use plan::ids::Mac;
 use plan::world::{Endpoint, Network, PortBinding, Proto};
@@ -66,26 +66,30 @@ pub fn networks(container: &Container, places: &Places) -> Value {
         NetworkMode::Joined(_) => {}
         NetworkMode::Closed => networks.extend([fixed("none")]),
         NetworkMode::Open => networks.extend([fixed("host")]),
-        NetworkMode::Bridged | NetworkMode::Named(_) if places.endpoints.is_empty() => {
-            let name = match &container.spec.network.mode {
-                NetworkMode::Named(name) => name,
-                _ => plan::decide::DEFAULT_BRIDGE,
-            };
-            networks.insert(name.to_owned(), with_wishes(container, blank(container.spec.network.mac)));
-        }
         NetworkMode::Bridged | NetworkMode::Named(_) => {
-            for (endpoint, network) in &places.endpoints {
-                networks.insert(network.name.clone(), with_wishes(container, place(endpoint, network)));
+            for wished in &container.spec.network.places {
+                let on = |network: &Network| wished.id.as_ref() == Some(&network.id) || wished.network == network.name;
+                let shown = match places.endpoints.iter().find(|(_, network)| on(network)) {
+                    Some((endpoint, network)) => place(endpoint, network),
+                    None => blank(wished.mac),
+                };
+                networks.insert(wished.network.clone(), with_wishes(container, wished, shown));
             }
         }
     }
     Value::Object(networks)
 }
 
-fn with_wishes(container: &Container, mut shown: Value) -> Value {
-    let spec = &container.spec.network;
+fn with_wishes(container: &Container, spec: &PlaceSpec, mut shown: Value) -> Value {
     if !spec.aliases.is_empty() {
         shown["Aliases"] = json!(spec.aliases);
+    }
+    if !spec.driver_opts.is_empty() {
+        shown["DriverOpts"] = json!(spec.driver_opts);
+    }
+    shown["GwPriority"] = spec.priority.into();
+    if let Some(id) = &spec.id {
+        shown["NetworkID"] = id.as_str().into();
     }
     if spec.ip4.is_some() || spec.ip6.is_some() {
         let text = |addr: Option<String>| addr.unwrap_or_default();
@@ -94,14 +98,8 @@ fn with_wishes(container: &Container, mut shown: Value) -> Value {
             "IPv6Address": text(spec.ip6.map(|addr| addr.to_string())),
         });
     }
-    if let NetworkMode::Named(_) = spec.mode {
-        let mut names = vec![container.name.clone()];
-        names.extend(spec.aliases.iter().cloned());
-        names.push(container.id.short().to_string());
-        names.extend(container.spec.hostname.clone());
-        let mut seen = std::collections::BTreeSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        shown["DNSNames"] = json!(names);
+    if spec.network != plan::decide::DEFAULT_BRIDGE {
+        shown["DNSNames"] = json!(dns_names(container, spec));
     }
     shown
 }

@@ -16,6 +16,7 @@ fn container(phase: Phase) -> Container {
     spec.entrypoint_len = 1;
     spec.env = vec!["PATH=/bin".into()];
     spec.network.exposed = [(80, Proto::Tcp), (9, Proto::Udp)].into();
+    spec.network.places = vec![crate::container::spec::PlaceSpec::on("bridge")];
     spec.network.published =
         vec![Publish { proto: Proto::Tcp, host_ip: None, host_ports: Some((8080, 8080)), inner: 80 }];
     Container {
@@ -56,6 +57,9 @@ fn places() -> Places {
         icc: true,
         masquerade: true,
         internal: false,
+        host_ip: None,
+        unnumbered: false,
+        about: Default::default(),
     };
     let binding = |host_ip: &str, host_port, inner_port, count| PortBinding {
         proto: Proto::Tcp,
@@ -75,6 +79,9 @@ fn places() -> Places {
         addr4: Some("172.17.0.2".parse().unwrap()),
         addr6: None,
         gateway: true,
+        gateway6: false,
+        priority: 0,
+        names: vec![],
         ports: vec![binding("0.0.0.0", 8080, 80, 1), binding("::", 8080, 80, 1), binding("127.0.0.1", 7000, 7000, 2)],
     };
     Places {

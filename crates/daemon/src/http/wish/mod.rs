@@ -7,6 +7,8 @@ pub mod limits;
 mod mounts;
 /// Network, ports, names.
 mod network;
+/// A place on a network.
+pub mod place;
 /// What is run, and as whom.
 mod process;
 /// Rights and namespaces.

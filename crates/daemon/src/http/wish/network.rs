@@ -1,12 +1,14 @@
 //! Network mode, ports, names: what conflicts is refused in Docker's words.
 
-use super::Around;
-use crate::container::spec::{HostAddr, NetworkMode, NetworkSpec, Publish};
+use super::{Around, place};
+use crate::container::spec::{HostAddr, NetworkMode, NetworkSpec, PlaceSpec, Publish};
+use crate::engine::may_join;
 use crate::error::{Error, Result};
-use api::{ContainerCreateBody, EndpointSettings, HostConfig, PortBinding};
+use api::{ContainerCreateBody, HostConfig, PortBinding};
+use plan::decide::DEFAULT_BRIDGE;
 use plan::world::Proto;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Everything about its network. `old_mac` is the address that stood at the top of the request before API 1.44.
 pub fn network(
@@ -21,15 +23,20 @@ pub fn network(
     if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
         return Err(Error::Absent("HostConfig.Links: links between containers are not there yet".into()));
     }
+    let (mode, places) = places(mode, body, old_mac)?;
+    // The engine's `--ip` is of its default bridge; other networks have their own.
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let default_ip = if mode == NetworkMode::Bridged { around.config.bridge.host_ip } else { any };
     let mut spec = NetworkSpec {
         exposed: exposed(around.image.exposed_ports.keys(), body.exposed_ports.iter().flatten())?,
-        published: published(host.port_bindings.iter().flatten(), around.config.bridge.host_ip)?,
+        published: published(host.port_bindings.iter().flatten(), default_ip)?,
         publish_all: host.publish_all_ports.unwrap_or(false),
         dns: host.dns.iter().flatten().map(|text| address(text)).collect::<Result<_>>()?,
         dns_search: host.dns_search.clone().unwrap_or_default(),
         dns_options: host.dns_options.clone().unwrap_or_default(),
         extra_hosts: host.extra_hosts.iter().flatten().map(|line| extra_host(line)).collect::<Result<_>>()?,
         mode,
+        places,
         ..NetworkSpec::default()
     };
     for port in host.port_bindings.iter().flat_map(|bindings| bindings.keys()) {
@@ -40,7 +47,6 @@ pub fn network(
         spec.published.clear();
         spec.publish_all = false;
     }
-    endpoint(&mut spec, body, old_mac)?;
     Ok(spec)
 }
 
@@ -197,60 +203,50 @@ fn extra_host(line: &str) -> Result<(String, HostAddr)> {
     Ok((name.to_owned(), HostAddr::Addr(addr)))
 }
 
-/// The settings of the one place that is asked for on the way in.
-fn endpoint(spec: &mut NetworkSpec, body: &ContainerCreateBody, old_mac: Option<&str>) -> Result<()> {
-    let networks =
-        body.networking_config.as_ref().and_then(|config| config.endpoints_config.clone()).unwrap_or_default();
-    let name = match &spec.mode {
-        NetworkMode::Bridged => "bridge".to_owned(),
-        NetworkMode::Closed => "none".to_owned(),
-        NetworkMode::Open => "host".to_owned(),
-        NetworkMode::Joined(target) => format!("container:{target}"),
-        NetworkMode::Named(name) => name.clone(),
+/// The places that are asked for, and the mode that they come to. What `NetworkMode` names is the first; others have no order
+/// in a request, and follow by name.
+fn places(
+    mode: NetworkMode,
+    body: &ContainerCreateBody,
+    old_mac: Option<&str>,
+) -> Result<(NetworkMode, Vec<PlaceSpec>)> {
+    if body.network_disabled == Some(true) {
+        return Ok((mode, Vec::new()));
+    }
+    let given = body.networking_config.as_ref().and_then(|config| config.endpoints_config.clone()).unwrap_or_default();
+    let own = match &mode {
+        NetworkMode::Bridged => DEFAULT_BRIDGE,
+        NetworkMode::Closed => "none",
+        NetworkMode::Open => "host",
+        NetworkMode::Joined(_) => "",
+        NetworkMode::Named(name) => name,
     };
-    let mut settings = EndpointSettings::default();
-    for (key, given) in networks {
-        let key = if key == "default" { "bridge" } else { &key };
-        if key != name {
-            return Err(Error::Absent(format!(
-                "NetworkingConfig.EndpointsConfig: {key}: a container on several networks is not there yet"
-            )));
+    let mut named: Vec<(String, api::EndpointSettings)> = given
+        .into_iter()
+        .map(|(name, settings)| (if name == "default" { DEFAULT_BRIDGE.to_owned() } else { name }, settings))
+        .collect();
+    named.sort_by(|(a, _), (b, _)| (a != own, a).cmp(&(b != own, b)));
+    if named.is_empty() && !own.is_empty() {
+        named.push((own.to_owned(), api::EndpointSettings::default()));
+    }
+    let mut places = Vec::new();
+    for (at, (name, settings)) in named.into_iter().enumerate() {
+        let joined = matches!(mode, NetworkMode::Joined(_)) && name.starts_with("container:");
+        if name != own && !joined {
+            may_join(&mode, &name)?;
         }
-        settings = given;
+        // Before API 1.44 the address stood at the top of the request, and was the first place's.
+        places.push(place::read(name, settings, old_mac.filter(|_| at == 0))?);
     }
-    let user_defined = matches!(spec.mode, NetworkMode::Named(_));
-    let ipam = settings.ipam_config.unwrap_or_default();
-    let text = |text: Option<String>| text.unwrap_or_default();
-    let (ip4, ip6) = (text(ipam.ipv4_address), text(ipam.ipv6_address));
-    let aliases = settings.aliases.unwrap_or_default();
-    let mut problems = Vec::new();
-    let names_address = !ip4.is_empty() || !ip6.is_empty();
-    if !user_defined && names_address {
-        problems.push("user-specified IP address is supported on user-defined networks only");
-    }
-    if !user_defined && !aliases.is_empty() {
-        problems.push("network-scoped aliases are only supported for user-defined networks");
-    }
-    if !problems.is_empty() {
-        let listed = match problems[..] {
-            [one] => one.to_owned(),
-            _ => problems.iter().map(|problem| format!("* {problem}")).collect::<Vec<_>>().join("\n"),
-        };
-        return Err(Error::Invalid(format!("invalid config for network {name}: invalid endpoint settings:\n{listed}")));
-    }
-    for (field, given) in [
-        ("IPAMConfig.LinkLocalIPs", ipam.link_local_ips.is_some_and(|list| !list.is_empty())),
-        ("Links", settings.links.is_some_and(|list| !list.is_empty())),
-        ("DriverOpts", settings.driver_opts.is_some_and(|map| !map.is_empty())),
-    ] {
-        if given {
-            return Err(Error::Absent(format!("EndpointsConfig.{name}.{field}: this is not there yet")));
+    match mode {
+        NetworkMode::Bridged | NetworkMode::Named(_) => {
+            let mode = match places.first() {
+                Some(first) if first.network != DEFAULT_BRIDGE => NetworkMode::Named(first.network.clone()),
+                _ => NetworkMode::Bridged,
+            };
+            Ok((mode, places))
         }
+        // Their places were only looked at for what is wrong in them.
+        mode => Ok((mode, Vec::new())),
     }
-    let invalid = |refusal: plan::decide::Refusal| Error::Invalid(refusal.to_string());
-    (spec.ip4, spec.ip6) = plan::decide::endpoint_addresses(&name, &ip4, &ip6).map_err(invalid)?;
-    spec.aliases = aliases;
-    let mac = settings.mac_address.as_deref().or(old_mac).filter(|mac| !mac.is_empty());
-    spec.mac = mac.map(|mac| plan::decide::mac(mac).map_err(invalid)).transpose()?;
-    Ok(())
 }

@@ -385,9 +385,23 @@ fn wrong_wishes_are_refused_in_dockers_words() {
         (endpoint("default", json!({"MacAddress": "zz"})), 400, "zz is not a valid mac address"),
         (with(json!({"MacAddress": "01:00:5e:00:00:01"})), 400, "01:00:5e:00:00:01 is not a valid mac address"),
         (
-            with(json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "app": {}}}})),
-            501,
-            "EndpointsConfig: app",
+            with(
+                json!({"HostConfig": {"NetworkMode": "none"}, "NetworkingConfig": {"EndpointsConfig": {"none": {}, "app": {}}}}),
+            ),
+            400,
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ),
+        (
+            with(json!({"HostConfig": {"NetworkMode": "host"}, "NetworkingConfig": {"EndpointsConfig": {"app": {}}}})),
+            400,
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ),
+        (
+            with(
+                json!({"HostConfig": {"NetworkMode": "app"}, "NetworkingConfig": {"EndpointsConfig": {"app": {}, "host": {}}}}),
+            ),
+            400,
+            "cannot connect container to host network - container must be created in host network mode",
         ),
         (
             host(json!({"RestartPolicy": {"Name": "sometimes"}})),

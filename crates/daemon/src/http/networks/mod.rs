@@ -1,14 +1,27 @@
-//! Networks: for now they can be looked at.
+//! Networks: looked at here; made and changed next door.
 
-use super::answer::{Answer, json};
-use super::ask::Ask;
-use super::filters::{Filters, name_fits};
-use super::show::network::fixed_id;
+/// Making, removing, connecting, disconnecting.
+mod change;
+/// What a network is made with.
+mod options;
+
+pub use change::{connect, create, disconnect, prune, remove};
+
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::http::answer::{Answer, json};
+use crate::http::ask::Ask;
+use crate::http::filters::{Filters, name_fits};
+use crate::http::show::network::fixed_id;
 use crate::time;
-use plan::world::Network;
+use ipnet::IpNet;
+use plan::decide::DEFAULT_BRIDGE;
+use plan::ipam::Block;
+use plan::world::{Network, Subnet};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 /// The two that are no facts: their names are also the names of their drivers, but for Docker's word for nothing.
 const FIXED: [(&str, &str); 2] = [("host", "host"), ("none", "null")];
@@ -17,6 +30,9 @@ struct Shown {
     id: String,
     name: String,
     driver: &'static str,
+    labels: BTreeMap<String, String>,
+    /// No container is on it. Those that every engine has are never called so.
+    dangling: bool,
     value: Value,
 }
 
@@ -37,9 +53,8 @@ pub fn list(ask: &Ask) -> Result<Answer> {
             && filters.fits("driver", |driver| driver == shown.driver)
             && filters.fits("scope", |scope| scope == "local")
             && filters.fits("type", |kind| (kind == "builtin") == builtin(&shown.name))
-            && filters.labels_fit(&Default::default())
-            // None of these can be removed, so none dangles.
-            && dangling.is_none_or(|wanted| !wanted || !builtin(&shown.name))
+            && filters.labels_fit(&shown.labels)
+            && dangling.is_none_or(|wanted| wanted == shown.dangling)
     });
     Ok(json(&fitting.map(|shown| shown.value).collect::<Vec<_>>()))
 }
@@ -69,19 +84,18 @@ fn all(engine: &Engine) -> Vec<Shown> {
     let mut all: Vec<Shown> = engine.networks().iter().map(|network| bridge(engine, network)).collect();
     all.extend(FIXED.map(|(name, driver)| {
         let id = fixed_id(name);
-        let value = wire(engine, &id, name, driver);
-        Shown { id, name: name.to_owned(), driver, value }
+        let value = wire(engine.since, &id, name, driver);
+        Shown { id, name: name.to_owned(), driver, labels: BTreeMap::new(), dangling: false, value }
     }));
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-fn wire(engine: &Engine, id: &str, name: &str, driver: &str) -> Value {
+fn wire(created: SystemTime, id: &str, name: &str, driver: &str) -> Value {
     json!({
         "Name": name,
         "Id": id,
-        // Networks keep no birthday yet; the engine's start is when they came to be in this kernel.
-        "Created": time::rfc3339(engine.since),
+        "Created": time::rfc3339(created),
         "Scope": "local",
         "Driver": driver,
         "EnableIPv4": true,
@@ -98,27 +112,27 @@ fn wire(engine: &Engine, id: &str, name: &str, driver: &str) -> Value {
     })
 }
 
+/// When a network was made.
+fn created(network: &Network) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(network.about.created)
+}
+
 fn bridge(engine: &Engine, network: &Network) -> Shown {
     let id = network.id.as_str().to_owned();
-    let mut value = wire(engine, &id, &network.name, "bridge");
-    let mut subnets = Vec::new();
-    if let Some(v4) = &network.v4 {
-        subnets.push(json!({ "Subnet": v4.net.to_string(), "Gateway": v4.gateway.to_string() }));
-        if v4.range != v4.net {
-            subnets[0]["IPRange"] = v4.range.to_string().into();
-        }
+    let about = &network.about;
+    let mut value = wire(created(network), &id, &network.name, "bridge");
+    let four = network.v4.as_ref().map(subnet);
+    let six = network.v6.as_ref().map(subnet);
+    value["IPAM"]["Config"] = Value::Array(four.into_iter().chain(six).collect());
+    if !about.ipam_options.is_empty() {
+        value["IPAM"]["Options"] = json!(about.ipam_options);
     }
-    if let Some(v6) = &network.v6 {
-        let mut subnet = json!({ "Subnet": v6.net.to_string(), "Gateway": v6.gateway.to_string() });
-        if v6.range != v6.net {
-            subnet["IPRange"] = v6.range.to_string().into();
-        }
-        subnets.push(subnet);
-    }
-    value["IPAM"]["Config"] = Value::Array(subnets);
     value["EnableIPv4"] = network.v4.is_some().into();
     value["EnableIPv6"] = network.v6.is_some().into();
     value["Internal"] = network.internal.into();
+    value["Attachable"] = about.attachable.into();
+    value["Options"] = json!(about.options);
+    value["Labels"] = json!(about.labels);
     let mut containers = Map::new();
     for (container, endpoint) in engine.members(&network.id) {
         let with_prefix = |addr: Option<String>, prefix: Option<u8>| match (addr, prefix) {
@@ -136,8 +150,9 @@ fn bridge(engine: &Engine, network: &Network) -> Shown {
         });
         containers.insert(container.as_str().to_owned(), shown);
     }
+    let dangling = containers.is_empty() && network.name != DEFAULT_BRIDGE;
     value["Containers"] = Value::Object(containers);
-    if network.name == plan::decide::DEFAULT_BRIDGE {
+    if network.name == DEFAULT_BRIDGE {
         value["Options"] = json!({
             "com.docker.network.bridge.default_bridge": "true",
             "com.docker.network.bridge.enable_icc": network.icc.to_string(),
@@ -147,5 +162,23 @@ fn bridge(engine: &Engine, network: &Network) -> Shown {
             "com.docker.network.driver.mtu": network.mtu.to_string(),
         });
     }
-    Shown { id, name: network.name.clone(), driver: "bridge", value }
+    Shown { id, name: network.name.clone(), driver: "bridge", labels: about.labels.clone(), dangling, value }
+}
+
+/// One of `IPAM.Config`.
+fn subnet<N: Block + Into<IpNet> + std::fmt::Display + PartialEq>(subnet: &Subnet<N, N::Addr>) -> Value {
+    let text = |addr: N::Addr| {
+        let addr: IpAddr = addr.into();
+        addr.to_string()
+    };
+    let mut shown = json!({ "Subnet": subnet.net.to_string(), "Gateway": text(subnet.gateway) });
+    if subnet.range != subnet.net {
+        shown["IPRange"] = subnet.range.to_string().into();
+    }
+    if !subnet.reserved.is_empty() {
+        let reserved: BTreeMap<&String, String> =
+            subnet.reserved.iter().map(|(name, addr)| (name, text(*addr))).collect();
+        shown["AuxiliaryAddresses"] = json!(reserved);
+    }
+    shown
 }
