@@ -11,7 +11,7 @@ use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use plan::apply::Kernel;
 use plan::ids::{IfName, SandboxId};
-use plan::netstate::{Errno, NetState, Ns, Op};
+use plan::netstate::{BridgePort, Errno, NetState, Ns, Op};
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -160,7 +160,8 @@ impl Host {
             let Some(space) = this.spaces.get(into)? else { return Ok(None) };
             let into = space.as_fd();
             link::add_pair(&mut this.rt, &Pair { host, master, inner, into, mac: *mac, mtu: *mtu })?;
-            let owned = link::finish(&mut this.rt, host, None, owner);
+            let port = BridgePort { groups: true, ..BridgePort::default() };
+            let owned = link::finish_port(&mut this.rt, host, owner, port);
             let owned = owned.and_then(|()| link::finish(&mut space.rt, inner, None, owner));
             owned.map(Some).inspect_err(|_| {
                 // Nothing is left of a refused operation. Should this fail too, the next look shows the pair.

@@ -22,6 +22,8 @@ const IFLA_INET_CONF: u16 = 1;
 const PROMOTE_SECONDARIES: u16 = 20;
 /// `IPV4_DEVCONF_ROUTE_LOCALNET`
 const ROUTE_LOCALNET: u16 = 26;
+/// 01:80:c2:00:00:00 to 0f, a bit each, but for 01 (`BR_GROUPFWD_MACPAUSE`, net/bridge/br_private.h): every bridge drops those.
+const ALL_GROUPS: u16 = 0xfffd;
 
 /// A link as the kernel shows it.
 #[derive(Clone, Debug)]
@@ -76,7 +78,10 @@ pub(crate) fn add_bridge(rt: &mut Rtnetlink, name: &IfName, mac: Mac, mtu: u32, 
     // A bridge follows the smallest MTU of its ports until somebody sets its own (br_mtu_auto_adjust), and setting what
     // it has already does not count as setting. So it is born with another, and gets its own in the second message.
     let born_with = if mtu > 1280 { mtu - 1 } else { mtu + 1 };
-    let info = LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::StpState(BridgeStpState::Disabled)]));
+    // Without a querier snooping changes nothing; and with it, a container that plays the querier decides which groups its
+    // neighbours hear, those of neighbour discovery among them.
+    let info = vec![InfoBridge::StpState(BridgeStpState::Disabled), InfoBridge::MulticastSnooping(false)];
+    let info = LinkInfo::Data(InfoData::Bridge(info));
     let message = message(vec![
         LinkAttribute::IfName(name.as_str().into()),
         LinkAttribute::Address(mac.0.to_vec()),
@@ -122,13 +127,24 @@ pub(crate) fn add_pair(rt: &mut Rtnetlink, pair: &Pair<'_>) -> Result<(), Refuse
 /// take the others of its subnet along (`promote_secondaries`), and what it might have inherited from the first namespace
 /// (`route_localnet`).
 pub(crate) fn finish(rt: &mut Rtnetlink, name: &IfName, mtu: Option<u32>, owner: &Owner) -> Result<(), Refused> {
-    let mut attributes = vec![
+    let mut attributes = finishing(name, owner);
+    attributes.extend(mtu.map(LinkAttribute::Mtu));
+    rt.request(&Request::SetLink(message(attributes)), 0)
+}
+
+/// [`finish`] for the host's end of a pair, and how the bridge is to treat it.
+pub(crate) fn finish_port(rt: &mut Rtnetlink, name: &IfName, owner: &Owner, port: BridgePort) -> Result<(), Refused> {
+    let mut attributes = finishing(name, owner);
+    attributes.push(port_settings(port));
+    rt.request(&Request::NewLink(message(attributes)), 0)
+}
+
+fn finishing(name: &IfName, owner: &Owner) -> Vec<LinkAttribute> {
+    vec![
         LinkAttribute::IfName(name.as_str().into()),
         LinkAttribute::IfAlias(marks::alias(owner)),
         ipv4_settings(&[(PROMOTE_SECONDARIES, true), (ROUTE_LOCALNET, false)]),
-    ];
-    attributes.extend(mtu.map(LinkAttribute::Mtu));
-    rt.request(&Request::SetLink(message(attributes)), 0)
+    ]
 }
 
 fn ipv4_settings(settings: &[(u16, bool)]) -> LinkAttribute {
@@ -148,13 +164,21 @@ pub(crate) fn set_route_localnet(rt: &mut Rtnetlink, index: u32, on: bool) -> Re
 
 /// Change how its bridge treats a port. Only a message that could also make a link carries this (`rtnl_changelink`).
 pub(crate) fn set_port(rt: &mut Rtnetlink, index: u32, port: BridgePort) -> Result<(), Refused> {
-    let settings = vec![InfoBridgePort::Isolated(port.isolated), InfoBridgePort::HairpinMode(port.hairpin)];
-    let mut message = message(vec![LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(settings)),
-    ])]);
+    let mut message = message(vec![port_settings(port)]);
     message.header.index = index;
     rt.request(&Request::NewLink(message), 0)
+}
+
+fn port_settings(port: BridgePort) -> LinkAttribute {
+    let settings = vec![
+        InfoBridgePort::Isolated(port.isolated),
+        InfoBridgePort::HairpinMode(port.hairpin),
+        InfoBridgePort::GroupFwdMask(if port.groups { ALL_GROUPS } else { 0 }),
+    ];
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(settings)),
+    ])
 }
 
 /// Change something of a link that is known by its index.
@@ -291,6 +315,7 @@ fn port(infos: &[LinkInfo]) -> BridgePort {
             match setting {
                 InfoBridgePort::Isolated(on) => port.isolated = *on,
                 InfoBridgePort::HairpinMode(on) => port.hairpin = *on,
+                InfoBridgePort::GroupFwdMask(mask) => port.groups = *mask == ALL_GROUPS,
                 _ => {}
             }
         }

@@ -2,6 +2,7 @@ use crate::command::{LIMIT, Output, Running, run, succeed};
 use crate::namespaces::NetNs;
 use crate::probe;
 use crate::server::{Answer, Server};
+use crate::wire::Wire;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -117,6 +118,12 @@ impl Host {
     pub fn try_ping(&self, addr: &str, patience: Duration) -> io::Result<Duration> {
         let addr: IpAddr = addr.parse().unwrap_or_else(|_| panic!("`{addr}` is no address"));
         self.enter(|| probe::ping(addr, patience))
+    }
+
+    /// An interface of this place, to send and hear whole frames on.
+    #[track_caller]
+    pub fn wire(&self, link: &str) -> Wire {
+        self.enter(|| Wire::open(link)).unwrap_or_else(|err| panic!("`{link}` of `{}`: {err}", self.name))
     }
 
     /// A command that will run in this namespace.

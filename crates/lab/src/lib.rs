@@ -32,6 +32,8 @@ mod command;
 mod engine;
 /// The least that a container's network can cost: its messages to the kernel made by hand.
 pub mod floor;
+/// Frames as no well-behaved host sends them.
+pub mod frame;
 /// A network namespace as a place from which to ask and to answer.
 mod host;
 /// Just enough HTTP/1.1 over a unix socket to look at the engine's answers unadorned.
@@ -48,6 +50,8 @@ mod server;
 pub mod throwaway;
 /// The lab itself: its hosts and the segments that join them.
 mod topology;
+/// An interface taken hold of below every protocol.
+mod wire;
 
 pub use alone::{alone, alone_for};
 pub use command::{Output, Running, run};
@@ -55,6 +59,7 @@ pub use engine::{Engine, binaries, has_docker};
 pub use host::Host;
 pub use server::Server;
 pub use topology::Lab;
+pub use wire::Wire;
 
 use std::time::{Duration, Instant};
 

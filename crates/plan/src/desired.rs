@@ -131,7 +131,7 @@ fn host_end(network: &Network, endpoint: &Endpoint, inside: Ns) -> Link {
     let kind = LinkKind::Veth { peer: Some((inside, endpoint.inner.clone())) };
     let owner = Owner::Endpoint(endpoint.id.short());
     // Under br_netfilter a container's way to its own published port turns around in the bridge.
-    let port = BridgePort { isolated: !network.icc, hairpin: !endpoint.ports.is_empty() };
+    let port = BridgePort { isolated: !network.icc, hairpin: !endpoint.ports.is_empty(), groups: true };
     Link { up: true, master: Some(network.bridge.clone()), port, ..Link::down(kind, network.mtu, owner) }
 }
 

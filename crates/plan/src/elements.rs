@@ -175,6 +175,7 @@ impl Value {
             Value::Addr6(_) | Value::Range6(..) => Type::Addr6,
             Value::Proto(_) => Type::Proto,
             Value::Mac(_) => Type::Mac,
+            Value::EtherType(_) => Type::EtherType,
             Value::Port(_) | Value::PortRange(..) => Type::Port,
         }
     }
@@ -197,6 +198,7 @@ impl Value {
                 let number = mac.0.iter().fold(0, |number, byte| number << 8 | u128::from(*byte));
                 (number, number)
             }
+            Value::EtherType(kind) => (u128::from(*kind), u128::from(*kind)),
             Value::Port(p) => (u128::from(*p), u128::from(*p)),
             Value::PortRange(a, b) => (u128::from(*a), u128::from(*b)),
         };

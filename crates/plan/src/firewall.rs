@@ -184,8 +184,13 @@ fn forward() -> Vec<Rule> {
     let drop = || [Expr::Counter, Expr::Verdict(Verdict::Drop)];
     let cut = |field| [vec![within(&[field], "internal")], drop().to_vec()].concat();
     vec![
-        rule("answers, and what belongs to a flow", vec![Expr::Ct(CtState::EstablishedRelated), accept()]),
+        rule("both ways of a flow", vec![Expr::Ct(CtState::Established), accept()]),
         rule("containers of one network", vec![within(&[Iif, Oif], "siblings"), accept()]),
+        // A container could make up an error about a neighbour's flow; what it may send, later rules let through.
+        rule(
+            "errors about a flow, from elsewhere",
+            vec![outside(Iif, "bridges"), Expr::Ct(CtState::Related), accept()],
+        ),
         rule("no way out of an internal network", cut(Iif)),
         rule("no way into an internal network", cut(Oif)),
         rule("to a published port", vec![within(&[Oif], "bridges"), Expr::CtDnat { not: false }, accept()]),

@@ -1,9 +1,12 @@
 //! The wished-for table of the bridges: no container sends as anybody but itself.
 //!
-//! It sees frames before br_netfilter does, and before the bridge learns from them. As in `firewall` the rules are constant.
+//! It sees frames before br_netfilter does, and before the bridge learns from them; all frames, because every port of ours is
+//! told to treat those for reserved groups as any other (`netstate::BridgePort::groups`). As in `firewall` the rules are
+//! constant.
 
 use crate::nft::{
-    Base, Chain, ChainType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type, Value, Verdict, Why,
+    Base, Chain, ChainType, Data, DataType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type, Value,
+    Verdict, Why,
 };
 use crate::world::{Endpoint, World};
 use std::collections::BTreeMap;
@@ -11,10 +14,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Before br_netfilter (`NF_BR_PRI_BRNF`, linux/netfilter_bridge.h), which is at 0.
 const EARLY: i32 = -250;
+/// `ETH_P_IP`, `ETH_P_ARP` and `ETH_P_IPV6` (linux/if_ether.h)
+const ETH_IPV4: u16 = 0x0800;
+const ETH_ARP: u16 = 0x0806;
+const ETH_IPV6: u16 = 0x86dd;
 /// `IPPROTO_ICMPV6`
 const ICMPV6: u8 = 58;
 /// RFC 4861 §4.2: says who is a router.
 const ROUTER_ADVERTISEMENT: u8 = 134;
+/// RFC 4861 §4.3: asks who has an address, or wants it.
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// RFC 4861 §4.4: says who has an address.
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// RFC 4861 §4.5: says that another one has the better way.
@@ -28,15 +37,19 @@ pub fn table(world: &World) -> Table {
         ("ethers", set(&[Type::IfName, Type::Mac])),
         ("addrs4", set(&[Type::IfName, Type::Addr4])),
         ("addrs6", set(&[Type::IfName, Type::Addr6])),
+        ("protocols", protocols()),
     ];
     let base = Base { kind: ChainType::Filter, hook: Hook::Prerouting, priority: EARLY };
     let chains = [
-        ("prerouting", Chain { base: Some(base), rules: prerouting() }),
-        ("guard", Chain { base: None, rules: guard() }),
+        ("prerouting", Some(base), prerouting()),
+        ("guard", None, guard()),
+        ("arp", None, arp()),
+        ("ipv4", None, ipv4()),
+        ("ipv6", None, ipv6()),
     ];
     let mut table = Table {
         sets: sets.into_iter().map(|(name, set)| (name.to_owned(), set)).collect(),
-        chains: chains.into_iter().map(|(name, chain)| (name.to_owned(), chain)).collect(),
+        chains: chains.into_iter().map(|(name, base, rules)| (name.to_owned(), Chain { base, rules })).collect(),
     };
     // An endpoint without its network asks for nothing, as in `desired`.
     for endpoint in world.endpoints.values().filter(|e| world.networks.contains_key(&e.network)) {
@@ -64,34 +77,88 @@ pub fn remove_endpoint(table: &mut Table, endpoint: &Endpoint) {
     }
 }
 
+/// What a container may speak, and where its sender is checked.
+fn protocols() -> Set {
+    let element = |(kind, chain): (u16, &str)| {
+        let data = Some(Data::Verdict(Verdict::Jump(chain.into())));
+        (vec![Value::EtherType(kind)], Element { data, why: why(&format!("its sender is checked in {chain}")) })
+    };
+    let elements = [(ETH_IPV4, "ipv4"), (ETH_ARP, "arp"), (ETH_IPV6, "ipv6")].map(element).into();
+    Set { key: vec![Type::EtherType], data: Some(DataType::Verdict), interval: false, elements }
+}
+
 fn prerouting() -> Vec<Rule> {
-    let jump = Expr::Verdict(Verdict::Jump("guard".into()));
-    vec![rule("frames of containers", vec![among(&[Field::Iif], "ports"), jump])]
+    vec![rule("frames of containers", vec![among(&[Field::Iif], "ports"), jump("guard")])]
 }
 
 fn guard() -> Vec<Rule> {
-    use Field::{ArpEther, ArpSaddr4, EtherSaddr, Icmp6Type, Iif, L4Proto, NdTarget, Saddr4, Saddr6};
-    let own = |field, set: &str| Expr::In { fields: vec![Iif, field], not: true, set: set.into() };
-    let is = |field, number| Expr::Is { field, not: false, value: Value::Proto(number) };
-    let drop = |conditions: Vec<Expr>| [conditions, vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]].concat();
-    let icmp = |kind| vec![is(L4Proto, ICMPV6), is(Icmp6Type, kind)];
+    let by_protocol = Expr::Vmap { fields: vec![Field::EtherType], map: "protocols".into() };
     vec![
-        rule("with another's Ethernet address", drop(vec![own(EtherSaddr, "ethers")])),
-        rule("ARP with another's Ethernet address", drop(vec![own(ArpEther, "ethers")])),
-        rule("ARP with another's address", drop(vec![own(ArpSaddr4, "addrs4")])),
-        rule("with another's IPv4 address", drop(vec![own(Saddr4, "addrs4")])),
-        rule("with another's IPv6 address", drop(vec![own(Saddr6, "addrs6")])),
-        rule(
-            "a neighbour advertisement of another's address",
-            drop([icmp(NEIGHBOUR_ADVERTISEMENT), vec![own(NdTarget, "addrs6")]].concat()),
-        ),
-        rule("a router, which no container is", drop(icmp(ROUTER_ADVERTISEMENT))),
-        rule("a redirect, which is a router's", drop(icmp(REDIRECT))),
+        rule("with another's Ethernet address", drop(vec![strange(Field::EtherSaddr, "ethers")])),
+        rule("each protocol names its sender", vec![by_protocol]),
+        rule("of another protocol, or tagged: nobody knows its sender", drop(vec![])),
     ]
 }
 
+fn arp() -> Vec<Rule> {
+    vec![
+        rule("ARP with another's Ethernet address", drop(vec![strange(Field::ArpEther, "ethers")])),
+        rule("ARP with another's address", drop(vec![strange(Field::ArpSaddr4, "addrs4")])),
+        rule("ARP of its own", vec![accept()]),
+    ]
+}
+
+fn ipv4() -> Vec<Rule> {
+    vec![
+        rule("with its own IPv4 address", vec![among(&[Field::Iif, Field::Saddr4], "addrs4"), accept()]),
+        rule("with another's IPv4 address", drop(vec![])),
+    ]
+}
+
+fn ipv6() -> Vec<Rule> {
+    use Field::{Icmp6Type, L4Proto, NdTarget, Saddr6};
+    let icmp = |kind| vec![is(L4Proto, Value::Proto(ICMPV6)), is(Icmp6Type, Value::Proto(kind))];
+    let nobody = is(Saddr6, Value::Addr6(Ipv6Addr::UNSPECIFIED));
+    let of_others = |kind| [icmp(kind), vec![strange(NdTarget, "addrs6")]].concat();
+    let no_icmp = Expr::Is { field: L4Proto, not: true, value: Value::Proto(ICMPV6) };
+    vec![
+        rule("with another's IPv6 address", drop(vec![strange(Saddr6, "addrs6")])),
+        rule("with its own IPv6 address", vec![no_icmp, accept()]),
+        rule("a router, which no container is", drop(icmp(ROUTER_ADVERTISEMENT))),
+        rule("a redirect, which is a router's", drop(icmp(REDIRECT))),
+        rule("a neighbour advertisement of another's address", drop(of_others(NEIGHBOUR_ADVERTISEMENT))),
+        rule("wants another's address", drop([vec![nobody], of_others(NEIGHBOUR_SOLICITATION)].concat())),
+        rule("ICMPv6 of its own", vec![accept()]),
+    ]
+}
+
+fn is(field: Field, value: Value) -> Expr {
+    Expr::Is { field, not: false, value }
+}
+
+/// Not what the set has for this port.
+fn strange(field: Field, set: &str) -> Expr {
+    Expr::In { fields: vec![Field::Iif, field], not: true, set: set.into() }
+}
+
+fn drop(conditions: Vec<Expr>) -> Vec<Expr> {
+    [conditions, vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]].concat()
+}
+
+fn accept() -> Expr {
+    Expr::Verdict(Verdict::Accept)
+}
+
+fn jump(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Jump(chain.into()))
+}
+
+fn why(text: &str) -> Why {
+    Why::new(text, Owner::Engine)
+}
+
 fn rule(text: &str, body: Vec<Expr>) -> Rule {
-    Rule { body, why: Why::new(text, Owner::Engine) }
+    Rule { body, why: why(text) }
 }
 
 fn among(fields: &[Field], set: &str) -> Expr {

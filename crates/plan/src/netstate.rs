@@ -79,7 +79,8 @@ pub struct Link {
     pub owner: Owner,
 }
 
-/// How a bridge treats one of its ports. A link that becomes a port begins with neither.
+/// How a bridge treats one of its ports. A link that becomes a port begins with none of it; a pair of ours is born with
+/// `groups`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BridgePort {
     /// The bridge passes no frame between two ports that are so (`IFLA_BRPORT_ISOLATED`); each still reaches the bridge's own
@@ -87,6 +88,10 @@ pub struct BridgePort {
     pub isolated: bool,
     /// The bridge may send a frame back to where it came from (`IFLA_BRPORT_MODE`).
     pub hairpin: bool,
+    /// Frames for the group addresses that a bridge keeps to itself (IEEE 802.1D, table 7-10) are treated as all others
+    /// (`IFLA_BRPORT_GROUP_FWD_MASK`). Otherwise no rule would see them: the bridge would learn from them whatever they say,
+    /// and hand them to the host as frames of the port itself, an interface that nobody expects anything from.
+    pub groups: bool,
 }
 
 /// What a link is.

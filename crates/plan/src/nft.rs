@@ -220,6 +220,8 @@ pub enum Field {
     CtOriginalDport,
     /// `ether saddr`, of a frame on a bridge
     EtherSaddr,
+    /// `ether type`, which is that of a VLAN tag where there is one, also when the kernel has taken the tag off
+    EtherType,
     /// `arp saddr ether`: the Ethernet address that an ARP message says its sender has (RFC 826)
     ArpEther,
     /// `arp saddr ip`: the IPv4 address that an ARP message says its sender has
@@ -235,8 +237,10 @@ pub enum Field {
 pub enum CtState {
     /// `invalid`
     Invalid,
-    /// `established,related`
-    EstablishedRelated,
+    /// `established`
+    Established,
+    /// `related`: the first packet of a flow that another one announced, or an error about a flow
+    Related,
     /// `new`
     New,
 }
@@ -327,6 +331,8 @@ pub enum Type {
     Port,
     /// `ether_addr`
     Mac,
+    /// `ether_type`
+    EtherType,
 }
 
 /// What a map answers with.
@@ -393,6 +399,8 @@ pub enum Value {
     PortRange(u16, u16),
     /// An Ethernet address.
     Mac(Mac),
+    /// What a frame holds (`ETH_P_*`, linux/if_ether.h).
+    EtherType(u16),
 }
 
 #[cfg(test)]

@@ -190,7 +190,8 @@ fn add_veth(state: &mut NetState, op: &Op) -> Result<(), Errno> {
     let outside = space(state, &Ns::Host)?;
     bridge(outside, master)?;
     let host_kind = LinkKind::Veth { peer: Some((into.clone(), inner.clone())) };
-    let host_end = Link { up: true, master: Some(master.clone()), ..Link::down(host_kind, *mtu, *owner) };
+    let port = BridgePort { groups: true, ..BridgePort::default() };
+    let host_end = Link { up: true, master: Some(master.clone()), port, ..Link::down(host_kind, *mtu, *owner) };
     add_link(outside, host, host_end)?;
     let inner_kind = LinkKind::Veth { peer: Some((Ns::Host, host.clone())) };
     let inner_end = Link { mac: Some(*mac), ..Link::down(inner_kind, *mtu, *owner) };
@@ -288,8 +289,9 @@ impl fmt::Display for Op {
             Op::DelLink { ns, name } => write!(f, "delete link {name} in {ns}"),
             Op::SetMaster { name, master: Some(master) } => write!(f, "make {name} a port of {master}"),
             Op::SetMaster { name, master: None } => write!(f, "make {name} a port of nothing"),
-            Op::SetPort { name, port: BridgePort { isolated, hairpin } } => {
-                write!(f, "switch isolation {} and hairpin {} of port {name}", on(*isolated), on(*hairpin))
+            Op::SetPort { name, port: BridgePort { isolated, hairpin, groups } } => {
+                let (isolated, hairpin, groups) = (on(*isolated), on(*hairpin), on(*groups));
+                write!(f, "switch isolation {isolated}, hairpin {hairpin} and groups {groups} of port {name}")
             }
             Op::SetRouteLocalnet { name, on: yes } => write!(f, "switch route_localnet {} on {name}", on(*yes)),
             Op::SetMtu { ns, name, mtu } => write!(f, "set mtu {mtu} on {name} in {ns}"),

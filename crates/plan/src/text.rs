@@ -98,7 +98,8 @@ impl Display for Expr {
             Expr::Is { field, not, value } => write!(f, "{field} {}{value}", unlike(not)),
             Expr::In { fields, not, set } => write!(f, "{} {}@{set}", dotted(fields), unlike(not)),
             Expr::Ct(CtState::Invalid) => f.write_str("ct state invalid"),
-            Expr::Ct(CtState::EstablishedRelated) => f.write_str("ct state established,related"),
+            Expr::Ct(CtState::Established) => f.write_str("ct state established"),
+            Expr::Ct(CtState::Related) => f.write_str("ct state related"),
             Expr::Ct(CtState::New) => f.write_str("ct state new"),
             Expr::CtDnat { not: false } => f.write_str("ct status dnat"),
             Expr::CtDnat { not: true } => f.write_str("ct status ! dnat"),
@@ -141,6 +142,7 @@ impl Display for Field {
             Field::NfProto => "meta nfproto",
             Field::CtOriginalDport => "ct original proto-dst",
             Field::EtherSaddr => "ether saddr",
+            Field::EtherType => "ether type",
             Field::ArpEther => "arp saddr ether",
             Field::ArpSaddr4 => "arp saddr ip",
             Field::Icmp6Type => "icmpv6 type",
@@ -170,6 +172,7 @@ impl Display for Type {
             Type::Proto => "inet_proto",
             Type::Port => "inet_service",
             Type::Mac => "ether_addr",
+            Type::EtherType => "ether_type",
         })
     }
 }
@@ -184,6 +187,10 @@ impl Display for Value {
             Value::Range4(from, to) => block(f, Ipv4Subnets::new(*from, *to, 0), from, to),
             Value::Range6(from, to) => block(f, Ipv6Subnets::new(*from, *to, 0), from, to),
             Value::Mac(mac) => write!(f, "{mac}"),
+            Value::EtherType(0x0800) => f.write_str("ip"),
+            Value::EtherType(0x0806) => f.write_str("arp"),
+            Value::EtherType(0x86dd) => f.write_str("ip6"),
+            Value::EtherType(other) => write!(f, "0x{other:04x}"),
             Value::Proto(6) => f.write_str("tcp"),
             Value::Proto(17) => f.write_str("udp"),
             Value::Proto(132) => f.write_str("sctp"),

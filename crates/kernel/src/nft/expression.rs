@@ -13,7 +13,8 @@ const UNEQUAL: u32 = libc::NFT_CMP_NEQ as u32;
 
 /// Bits of conntrack's states (`NF_CT_STATE_BIT`) and of its status (`IPS_DST_NAT`).
 pub(super) const INVALID: u32 = 1;
-pub(super) const ESTABLISHED_RELATED: u32 = 2 | 4;
+pub(super) const ESTABLISHED: u32 = 2;
+pub(super) const RELATED: u32 = 4;
 pub(super) const NEW: u32 = 8;
 pub(super) const DST_NAT: u32 = 32;
 /// `RTN_LOCAL`
@@ -33,7 +34,7 @@ const fn place(base: libc::c_int, offset: u32, len: u32, field: Field) -> Place 
     Place { base: base as u32, offset, len, field }
 }
 
-pub(super) const PLACES: [Place; 11] = [
+pub(super) const PLACES: [Place; 12] = [
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 12, 4, Field::Saddr4),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 16, 4, Field::Daddr4),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 16, Field::Saddr6),
@@ -41,6 +42,7 @@ pub(super) const PLACES: [Place; 11] = [
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, Field::Sport),
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, Field::Dport),
     place(libc::NFT_PAYLOAD_LL_HEADER, 6, 6, Field::EtherSaddr),
+    place(libc::NFT_PAYLOAD_LL_HEADER, 12, 2, Field::EtherType),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 8, 6, Field::ArpEther),
     place(libc::NFT_PAYLOAD_NETWORK_HEADER, 14, 4, Field::ArpSaddr4),
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, Field::Icmp6Type),
@@ -100,7 +102,8 @@ impl RuleOut {
             Expr::Ct(state) => {
                 let bits = match state {
                     CtState::Invalid => INVALID,
-                    CtState::EstablishedRelated => ESTABLISHED_RELATED,
+                    CtState::Established => ESTABLISHED,
+                    CtState::Related => RELATED,
                     CtState::New => NEW,
                 };
                 self.load_ct(libc::NFT_CT_STATE, FIRST, None);

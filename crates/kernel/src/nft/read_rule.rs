@@ -3,7 +3,7 @@
 //! Whatever else stands there becomes `Expr::Foreign`, so that a rule which somebody changed never equals one of ours.
 
 use super::batch::{HOOKS, chain_type};
-use super::expression::{self, DST_NAT, ESTABLISHED_RELATED, FAMILIES, INVALID, LOCAL, METAS, NEW, PLACES};
+use super::expression::{self, DST_NAT, ESTABLISHED, FAMILIES, INVALID, LOCAL, METAS, NEW, PLACES, RELATED};
 use super::numbers::{chain, data, rule};
 use super::value;
 use crate::attr::Attrs;
@@ -227,7 +227,8 @@ impl Reader {
                 (not && number == Some(0)).then_some(())?;
                 Expr::Ct(match mask {
                     INVALID => CtState::Invalid,
-                    ESTABLISHED_RELATED => CtState::EstablishedRelated,
+                    ESTABLISHED => CtState::Established,
+                    RELATED => CtState::Related,
                     NEW => CtState::New,
                     _ => return None,
                 })

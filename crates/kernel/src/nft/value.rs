@@ -15,6 +15,7 @@ pub(super) fn of(kind: Type) -> (u32, usize) {
         Type::Port => (13, 2),
         Type::IfName => (41, 16),
         Type::Mac => (9, 6),
+        Type::EtherType => (10, 2),
     }
 }
 
@@ -23,12 +24,13 @@ pub(super) fn packed(kinds: &[Type]) -> u32 {
     kinds.iter().fold(0, |packed, kind| packed << 6 | of(*kind).0)
 }
 
+const ALL: [Type; 7] = [Type::Addr4, Type::Addr6, Type::Proto, Type::Port, Type::IfName, Type::Mac, Type::EtherType];
+
 /// `None` for a type that is none of ours.
 pub(super) fn unpacked(mut packed: u32) -> Option<Vec<Type>> {
     let mut kinds = Vec::new();
     while packed != 0 {
-        let all = [Type::Addr4, Type::Addr6, Type::Proto, Type::Port, Type::IfName, Type::Mac];
-        kinds.push(all.into_iter().find(|kind| of(*kind).0 == packed & 63)?);
+        kinds.push(ALL.into_iter().find(|kind| of(*kind).0 == packed & 63)?);
         packed >>= 6;
     }
     kinds.reverse();
@@ -59,6 +61,7 @@ pub(super) fn of_field(field: Field) -> Option<Type> {
         Field::Saddr6 | Field::Daddr6 | Field::NdTarget => Type::Addr6,
         Field::L4Proto => Type::Proto,
         Field::EtherSaddr | Field::ArpEther => Type::Mac,
+        Field::EtherType => Type::EtherType,
         Field::Sport | Field::Dport | Field::CtOriginalDport => Type::Port,
         Field::NfProto | Field::Icmp6Type => return None,
     })
@@ -75,6 +78,7 @@ pub(super) fn ends(value: &Value) -> (Vec<u8>, Vec<u8>) {
         Value::Range6(from, to) => (from.octets().to_vec(), to.octets().to_vec()),
         Value::Proto(number) => one(&[*number]),
         Value::Mac(mac) => one(&mac.0),
+        Value::EtherType(kind) => one(&kind.to_be_bytes()),
         Value::Port(port) => one(&port.to_be_bytes()),
         Value::PortRange(from, to) => (from.to_be_bytes().to_vec(), to.to_be_bytes().to_vec()),
     }
@@ -111,6 +115,7 @@ pub(super) fn read(kind: Type, from: &[u8], to: &[u8]) -> Option<Value> {
     Some(match kind {
         Type::IfName => Value::IfName(if same { text(from)?.parse().ok()? } else { return None }),
         Type::Proto => Value::Proto(if same { *from.first()? } else { return None }),
+        Type::EtherType => Value::EtherType(if same { port(from)? } else { return None }),
         Type::Mac => Value::Mac(if same { Mac(from.try_into().ok()?) } else { return None }),
         Type::Port => {
             let (a, b) = (port(from)?, port(to)?);

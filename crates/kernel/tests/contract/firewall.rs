@@ -1,11 +1,12 @@
 use crate::{Both, id, inside, open, same};
 use plan::apply::Kernel;
-use plan::firewall;
 use plan::netstate::{ElementChange, Ns, Op};
 use plan::nft::{
     Base, Chain, ChainType, CtState, Data, DataType, Element, Expr, Family, Field, Hook, Key, Owner, Rule, Set, Table,
     TableName, Type, Value, Verdict, Why,
 };
+use plan::world::World;
+use plan::{firewall, guard};
 use std::collections::BTreeMap;
 
 fn why(text: &str) -> Why {
@@ -202,7 +203,8 @@ fn everything() -> Table {
         rule(vec![dnat(true, &[L4Proto, Dport], "ranges6", false)]),
     ];
     let forward = vec![
-        rule(vec![Expr::Ct(CtState::EstablishedRelated), accept()]),
+        rule(vec![Expr::Ct(CtState::Established), accept()]),
+        rule(vec![Expr::Ct(CtState::Related), accept()]),
         rule(vec![Expr::Ct(CtState::Invalid), Expr::Counter, Expr::Verdict(Verdict::Drop)]),
         rule(vec![Expr::Ct(CtState::New), Expr::CtDnat { not: true }, Expr::Counter]),
         rule(vec![Expr::CtDnat { not: false }, accept()]),
@@ -240,12 +242,20 @@ fn replace(ns: Ns, name: TableName, table: Table) -> Op {
 }
 
 fn of_the_bridge() -> Table {
-    use Field::{Dport, Iif, L4Proto, Saddr4, Saddr6};
+    use Field::{Dport, EtherSaddr, EtherType, Iif, L4Proto, Saddr4, Saddr6};
+    let station = Value::Mac("02:42:0a:01:00:02".parse().unwrap());
     let rules = vec![
         rule(vec![is(Saddr4, v4("10.0.0.1")), is(Iif, ifname("veth0")), Expr::Verdict(Verdict::Accept)]),
         rule(vec![is(Saddr6, v6("fd00::1")), is(L4Proto, Value::Proto(6)), is(Dport, Value::Port(80)), Expr::Counter]),
         rule(vec![vmap(&[Iif, Saddr4], "vm")]),
+        rule(vec![within(&[Iif, EtherSaddr], "stations"), is_not(EtherSaddr, station.clone())]),
+        rule(vec![is(EtherType, Value::EtherType(0x88cc)), vmap(&[EtherType], "kinds")]),
     ];
+    let kinds = [(0x0806, Verdict::Accept), (0x8100, Verdict::Drop)]
+        .map(|(kind, verdict)| ([Value::EtherType(kind)], Some(Data::Verdict(verdict))));
+    let kinds: Vec<(&[Value], Option<Data>)> = kinds.iter().map(|(key, data)| (&key[..], data.clone())).collect();
+    let kinds = set(&[Type::EtherType], Some(DataType::Verdict), false, &kinds);
+    let stations = set(&[Type::IfName, Type::Mac], None, false, &[(&[ifname("veth0"), station], None)]);
     let key = [Type::IfName, Type::Addr4];
     let vm = set(
         &key,
@@ -255,7 +265,7 @@ fn of_the_bridge() -> Table {
     );
     let base = Some(Base { kind: ChainType::Filter, hook: Hook::Forward, priority: -200 });
     Table {
-        sets: BTreeMap::from([("vm".into(), vm)]),
+        sets: [("vm", vm), ("kinds", kinds), ("stations", stations)].map(|(name, set)| (name.into(), set)).into(),
         chains: BTreeMap::from([("forward".into(), Chain { base, rules })]),
     }
 }
@@ -271,6 +281,7 @@ fn every_form_goes_there_and_back() {
             // In place of itself, and of something else.
             both.ok(replace(ns.clone(), TableName::inet(), everything()));
             both.ok(replace(ns.clone(), TableName::inet(), firewall::skeleton()));
+            both.ok(replace(ns.clone(), TableName::bridge(), guard::table(&World::default())));
             both.ok(Op::DelTable { ns: ns.clone(), name: TableName::bridge() });
             assert_eq!(both.refused(Op::DelTable { ns, name: TableName::bridge() }), "no such table bridge berth");
         }

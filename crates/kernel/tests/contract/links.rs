@@ -47,15 +47,18 @@ fn links_change_as_told() {
         both.ok(Op::SetMtu { ns: Ns::Host, name: name("br0"), mtu: 1500 });
         both.ok(bridge("br1", 1500));
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br1")) });
-        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: true } });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: true, groups: false } });
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br1")) });
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br0")) });
-        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: false } });
-        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: false, hairpin: true } });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: false, groups: true } });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: false, hairpin: true, groups: true } });
         both.ok(Op::SetRouteLocalnet { name: name("br0"), on: true });
         both.ok(Op::SetRouteLocalnet { name: name("br0"), on: false });
         both.ok(Op::SetMaster { name: name("veth0"), master: None });
-        both.refused(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: false } });
+        both.refused(Op::SetPort {
+            name: name("veth0"),
+            port: BridgePort { isolated: true, hairpin: false, groups: true },
+        });
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br0")) });
         both.ok(Op::SetNoIpv6 { ns: inside('a'), name: name("eth0"), off: true });
         let why = both.refused(addr(inside('a'), "eth0", "fd00:1::3/64"));
@@ -101,7 +104,7 @@ fn whatever_leans_on_a_thing_goes_with_it() {
         both.ok(addr(Ns::Host, "br0", "10.1.0.254/24"));
         both.ok(no_addr(Ns::Host, "br0", "10.1.0.1/24"));
         // A deleted bridge frees its ports; one end takes the other along.
-        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: true } });
+        both.ok(Op::SetPort { name: name("veth0"), port: BridgePort { isolated: true, hairpin: true, groups: false } });
         both.ok(Op::DelLink { ns: Ns::Host, name: name("br0") });
         both.ok(bridge("br0", 1400));
         both.ok(Op::SetMaster { name: name("veth0"), master: Some(name("br0")) });
@@ -196,6 +199,8 @@ fn what_others_delete_is_missed_and_what_others_make_is_not_seen() {
         assert_eq!(state.spaces[&Ns::Host].links[&name("other")].kind, LinkKind::ForeignBridge);
         assert!(both.real.perform(&up(Ns::Host, "other", true)).is_err());
         both.real.perform(&Op::SetMaster { name: name("veth0"), master: Some(name("br0")) }).unwrap();
+        let as_born = BridgePort { groups: true, ..BridgePort::default() };
+        both.real.perform(&Op::SetPort { name: name("veth0"), port: as_born }).unwrap();
         same(&both.real.observe().unwrap(), &before, "the stranger's bridge was left");
 
         sandbox.ok(&["ip", "addr", "del", "10.1.0.2/24", "dev", "eth0"]);

@@ -199,7 +199,7 @@ impl Damage {
             }
             20 => Op::SetPort {
                 name: link?.2.master.map(|_| name)?,
-                port: BridgePort { isolated: how & 1 == 0, hairpin: how & 2 == 0 },
+                port: BridgePort { isolated: how & 1 == 0, hairpin: how & 2 == 0, groups: how & 4 == 0 },
             },
             21 if ns == host && link?.2.kind == LinkKind::Bridge => Op::SetRouteLocalnet { name, on: how & 1 == 0 },
             _ => return None,

@@ -1,16 +1,27 @@
 //! The pages in `docs/rules`: each is written by a scenario here under `UPDATE=1`, and compared otherwise.
 
 use crate::scenario::world;
-use plan::firewall;
-use plan::nft::TableName;
+use plan::nft::{Table, TableName};
 use plan::text;
+use plan::{firewall, guard};
 use std::path::Path;
 
 fn doc(file: &str, title: &str, prose: &str, scenario: &str, sets: &[&str], chains: &[&str]) {
-    let table = firewall::table(&world(scenario));
+    doc_of((&TableName::inet(), firewall::table(&world(scenario))), file, title, prose, scenario, sets, chains);
+}
+
+fn doc_of(
+    (name, table): (&TableName, Table),
+    file: &str,
+    title: &str,
+    prose: &str,
+    scenario: &str,
+    sets: &[&str],
+    chains: &[&str],
+) {
     let mut page = format!("# {title}\n\n{prose}\n\n```text\n{scenario}\n```\n");
     if sets.is_empty() && chains.is_empty() {
-        page.push_str(&format!("\n```text\n{}```\n", text::table(&TableName::inet(), &table)));
+        page.push_str(&format!("\n```text\n{}```\n", text::table(name, &table)));
     } else {
         page.push_str("\nThe elements:\n");
         for set in sets {
@@ -106,5 +117,22 @@ fn apart() {
         "net app 10.1.0.0/24 bridge app0 apart; run web on app; run two on app",
         &["bridges", "siblings"],
         &["forward"],
+    );
+}
+
+#[test]
+fn guard_of_the_bridges() {
+    let scenario = format!("{APP}; run web on app");
+    doc_of(
+        (&TableName::bridge(), guard::table(&world(&scenario))),
+        "guard.md",
+        "Nobody sends as somebody else",
+        "The second table looks at frames. `prerouting` sees each frame that a container sends before the bridge learns from\n\
+         it; `guard` and the chain of its protocol let it pass if it names as its sender what the sets hold for its port.\n\
+         What is none of the three protocols is dropped: nobody could say whose it is. So are frames with a VLAN tag, for a\n\
+         receiver takes off one with the number 0, or two, and finds a packet in it that was not looked at.",
+        &scenario,
+        &[],
+        &[],
     );
 }

@@ -48,7 +48,7 @@ fn a_container_starts_and_stops() {
          add veth {host} on app0 with eth0 in sandbox {sandbox} [ep]
          change 1 elements of table inet berth in host [engine]
          change 4 elements of table bridge berth in host [engine]
-         switch isolation off and hairpin on of port {host} [ep]
+         switch isolation off, hairpin on and groups on of port {host} [ep]
          switch ipv6 off on eth0 in sandbox {sandbox} [ep]
          set eth0 up in sandbox {sandbox} [ep]
          set lo up in sandbox {sandbox} [sb]
