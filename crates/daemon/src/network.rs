@@ -78,6 +78,7 @@ pub struct Net {
     events: Sender<Event>,
     world: Arc<RwLock<World>>,
     pins: PathBuf,
+    default_mtu: Option<u32>,
 }
 
 impl Net {
@@ -91,7 +92,8 @@ impl Net {
         if let Some(fault) = faults.first() {
             return Err(Error::Fault(format!("the recorded network contradicts itself: {fault}")));
         }
-        let kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
+        let mut kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
+        let default_mtu = kernel.facts().doing("look at the host's network")?.default_mtu;
         let want = desired(&world);
         let world = Arc::new(RwLock::new(world));
         let (events, inbox) = channel();
@@ -112,12 +114,17 @@ impl Net {
             .spawn(move || owner.run(&inbox))
             .doing("start the network thread")?;
         watch_kernel(watch, events.clone())?;
-        Ok(Net { events, world, pins })
+        Ok(Net { events, world, pins, default_mtu })
     }
 
     /// The facts as they are now. Do not hold this across an `await`.
     pub fn world(&self) -> RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The MTU of the host's way out when the engine started, in bytes; `None` if it had none.
+    pub fn default_mtu(&self) -> Option<u32> {
+        self.default_mtu
     }
 
     /// Where a sandbox's namespace is pinned.
@@ -441,6 +448,7 @@ impl NetworkOwner {
                 .flat_map(|(_, addrs)| addrs.iter().copied())
                 .collect(),
             links: host.links.iter().filter(|(_, link)| !link.ours).map(|(name, _)| name.clone()).collect(),
+            default_mtu: host.default_mtu,
             resolvers: ResolvConf::parse(&resolv).servers.iter().map(|server| server.addr).collect(),
             now: now(),
             has_ipv6: host.ipv6,
@@ -458,6 +466,7 @@ impl NetworkOwner {
         if let (Some(foreign), Some(name)) = (&mut wish.foreign, &wish.bridge) {
             let host = self.kernel.0.facts().doing("look at the host's network")?;
             foreign.extend(host.addrs.get(name).into_iter().flatten());
+            wish.mtu = wish.mtu.or(host.links.get(name).map(|link| link.mtu));
         }
         Ok(wish)
     }

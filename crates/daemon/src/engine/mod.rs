@@ -152,7 +152,7 @@ impl Engine {
         let Some(mut wish) = self.config.default_network()? else { return Ok(()) };
         let recorded = self.net.world().network_named(DEFAULT_NETWORK).cloned();
         if let Some(network) = recorded {
-            if self.config.describes(&network) {
+            if self.config.describes(&network, self.net.default_mtu()) {
                 return Ok(());
             }
             let used = self.net.world().endpoints.values().any(|endpoint| endpoint.network == network.id);

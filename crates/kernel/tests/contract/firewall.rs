@@ -202,6 +202,7 @@ fn everything() -> Table {
         rule(vec![dnat(true, &[L4Proto, Dport], "ranges6", false)]),
     ];
     let forward = vec![
+        rule(vec![is(L4Proto, L4(6)), Expr::TcpOpens, within(&[Iif], "names"), Expr::ClampMss]),
         rule(vec![Expr::Ct(CtState::EstablishedRelated), accept()]),
         rule(vec![Expr::Ct(CtState::Invalid), Expr::Counter, Expr::Verdict(Verdict::Drop)]),
         rule(vec![Expr::Ct(CtState::New), Expr::CtDnat { not: true }, Expr::Counter]),

@@ -19,7 +19,7 @@ mod typed;
 pub use attach::{AttachWish, Previous, attach, endpoint_settings};
 pub use lead::{Handover, handovers};
 pub(crate) use network::subnets;
-pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, network};
+pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu, network};
 pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
 pub use typed::{bip, endpoint_addresses, mac};
 
@@ -32,6 +32,8 @@ pub struct Facts {
     pub addrs: Vec<IpNet>,
     /// Interfaces of the host that are not ours.
     pub links: BTreeSet<IfName>,
+    /// The MTU of the host's way out, in bytes; `None` if it has none.
+    pub default_mtu: Option<u32>,
     /// The resolvers that the host uses: no subnet is chosen over them.
     pub resolvers: Vec<IpAddr>,
     /// Seconds of the caller's clock; the same clock as in `Fact::NoEndpoint`.
@@ -57,6 +59,7 @@ impl Default for Facts {
             routes: Vec::new(),
             addrs: Vec::new(),
             links: BTreeSet::new(),
+            default_mtu: None,
             resolvers: Vec::new(),
             now: 0,
             has_ipv6: true,

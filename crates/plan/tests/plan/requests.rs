@@ -1,6 +1,6 @@
 //! Requests in, facts or refusals out.
 
-use crate::scenario::{endpoint_id, network_id, refusals, sandbox_id, scene};
+use crate::scenario::{endpoint_id, network_id, refusals, sandbox_id, scene, world};
 use plan::decide::{self, Kind, SubnetWish};
 use plan::world::World;
 
@@ -214,6 +214,19 @@ fn a_bridge_made_by_hand_gives_its_addresses() {
         "link br7; net a bridge br7 foreign none",
         "bridge br7 has no IPv4 address: give it one with `ip addr add`, for it is the containers' gateway",
     );
+}
+
+#[test]
+fn packets_are_as_large_as_the_way_out_takes() {
+    let mtu = |text: &str| world(&format!("{text}; net app 10.1.0.0/24")).networks[&network_id("app")].mtu;
+    assert_eq!(mtu(""), 1500);
+    assert_eq!(mtu("uplink 1400"), 1400);
+    assert_eq!(mtu("uplink 9000"), 9000);
+    // `lo` has more than a packet can be.
+    assert_eq!(mtu("uplink 65536"), 65535);
+    let mtu = |text: &str| world(text).networks[&network_id("app")].mtu;
+    assert_eq!(mtu("uplink 1400; net app 10.1.0.0/24 mtu 1200"), 1200);
+    assert_eq!(mtu("uplink 1200; net app 10.1.0.0/24 fd01::/64"), 1280, "the least that IPv6 can do with");
 }
 
 #[test]
