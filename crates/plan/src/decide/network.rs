@@ -2,6 +2,7 @@
 
 use super::Facts;
 use super::refusal::{ConfigProblem, Refusal};
+use crate::around::NARROW;
 use crate::ids::{IfName, Mac, NetworkId};
 use crate::ipam::{self, Block, Pool};
 use crate::world::{About, Change, Fact, Network, Subnet, World};
@@ -275,8 +276,14 @@ impl Families<'_> {
         let host = self.facts.routes.iter().chain(&self.facts.addrs).copied();
         let taken: Vec<IpNet> = networks.chain(host).chain(resolvers).collect();
         let own: &[Pool] = if v6 { &[ipam::unique_local(self.facts.global_id)] } else { &[] };
-        let pools = |pools: &[Pool]| ipam::free_subnet(pools, v6, &taken);
-        pools(&self.facts.pools).or_else(|| pools(own)).ok_or(Refusal::NoSubnet)
+        let pools = |taken: &[IpNet]| {
+            let free = |pools: &[Pool]| ipam::free_subnet(pools, v6, taken);
+            free(&self.facts.pools).or_else(|| free(own))
+        };
+        // Sites that route all private addresses to somewhere have no subnet left that is clear of every route.
+        let far = self.facts.far_routes.iter().filter(|to| to.prefix_len() >= NARROW);
+        let clear: Vec<IpNet> = taken.iter().chain(far).copied().collect();
+        pools(&clear).or_else(|| pools(&taken)).ok_or(Refusal::NoSubnet)
     }
 
     fn not_anothers(&self, subnet: IpNet) -> Result<(), Refusal> {
