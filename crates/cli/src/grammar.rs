@@ -70,7 +70,7 @@ pub fn explain(root: &Command, error: &clap::Error, args: &[OsString]) -> Usage 
             };
             return stray(command, &path, takes);
         }
-        ErrorKind::UnknownArgument => unknown_flag(&given, rest),
+        ErrorKind::UnknownArgument => unknown_flag(command, &given, rest),
         ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
@@ -167,19 +167,20 @@ fn usage_line(command: &Command) -> String {
     usage.replacen("Usage: ", "Usage:  ", 1)
 }
 
-fn unknown_flag(given: &str, rest: &[String]) -> String {
+fn unknown_flag(command: &Command, given: &str, rest: &[String]) -> String {
     if given.starts_with("--") {
         let name = given.split('=').next().unwrap_or(given);
         return format!("unknown flag: {name}");
     }
     let letter = given.trim_start_matches('-').chars().next().unwrap_or('-');
     // Several letters in one word: the complaint shows the word from the unknown letter on.
-    let cluster = rest
-        .iter()
-        .filter(|word| word.starts_with('-') && !word.starts_with("--"))
-        .find_map(|word| word.find(letter).map(|at| &word[at..]))
-        .unwrap_or(given.trim_start_matches('-'));
-    format!("unknown shorthand flag: '{letter}' in -{cluster}")
+    let letters = rest.iter().filter(|word| word.starts_with('-') && !word.starts_with("--"));
+    let found = letters.filter_map(|word| word.find(letter).map(|at| (word, &word[at..]))).next();
+    let (word, cluster) = found.map_or((given, given.trim_start_matches('-')), |(word, cluster)| (word, cluster));
+    // Docker's first years spelled long flags with one dash.
+    let long = argument(command, word).and_then(Arg::get_long);
+    let hint = long.map(|long| format!(": did you mean --{long}?")).unwrap_or_default();
+    format!("unknown shorthand flag: '{letter}' in -{cluster}{hint}")
 }
 
 fn argument<'c>(command: &'c Command, given: &str) -> Option<&'c Arg> {
@@ -264,6 +265,8 @@ mod tests {
             ("run -Z x", "125: unknown shorthand flag: 'Z' in -Z"),
             ("run -itZ x", "125: unknown shorthand flag: 'Z' in -Z"),
             ("-mtu 1200", "125: unknown shorthand flag: 'm' in -mtu"),
+            ("run -name web x", "125: unknown shorthand flag: 'n' in -name: did you mean --name?"),
+            ("run -itname=web x", "125: unknown shorthand flag: 'n' in -name=web"),
             ("run --name", "125: flag needs an argument: --name"),
             ("run -p", "125: flag needs an argument: 'p' in -p"),
             ("ps --foo", "125: unknown flag: --foo"),

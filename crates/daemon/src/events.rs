@@ -153,6 +153,12 @@ impl Events {
         let attributes = attributes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         self.tell(Kind::Daemon, "heal", "network", attributes);
     }
+
+    /// Something on the network will not go well; `about` is one word.
+    pub fn warning(&self, about: &str, text: &str, help: &str) {
+        let attributes = [("about", about), ("text", text), ("help", help)];
+        self.tell(Kind::Daemon, "warning", "network", owned(&attributes));
+    }
 }
 
 fn owned(attributes: &[(&str, &str)]) -> BTreeMap<String, String> {

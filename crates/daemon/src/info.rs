@@ -184,6 +184,8 @@ fn warnings(engine: &Engine) -> Value {
     if !on("/proc/sys/net/ipv4/ip_forward") {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
+    let network = engine.network_warnings();
+    warnings.extend(network.iter().map(|warning| format!("WARNING: {warning}")));
     if warnings.is_empty() { Value::Null } else { json!(warnings) }
 }
 

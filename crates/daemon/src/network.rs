@@ -9,8 +9,10 @@ use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::held_ports::HeldPorts;
 use crate::store::Store;
-use kernel::watch::{Moved, Watch, surprising};
+use kernel::facts::HostRoute;
+use kernel::watch::{self, Moved, Watch, surprising};
 use plan::apply::{Applied, Kernel, apply};
+use plan::around::Around;
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
 use plan::desired::{desired, follow};
 use plan::diff::diff;
@@ -20,6 +22,7 @@ use plan::names::ResolvConf;
 use plan::netstate::{Errno, NetState, Op};
 use plan::nft::Owner;
 use plan::ports::{self, PortWish, Unpublish};
+use plan::warnings::{About, Warning, Warnings, warnings};
 use plan::world::{Change, Endpoint, Fact, Network, PortBinding, World};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -78,6 +81,8 @@ pub struct Net {
     events: Sender<Event>,
     world: Arc<RwLock<World>>,
     pins: PathBuf,
+    default_mtu: Option<u32>,
+    warnings: Arc<RwLock<Warnings>>,
 }
 
 impl Net {
@@ -91,9 +96,11 @@ impl Net {
         if let Some(fault) = faults.first() {
             return Err(Error::Fault(format!("the recorded network contradicts itself: {fault}")));
         }
-        let kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
+        let mut kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
+        let default_mtu = kernel.facts().doing("look at the host's network")?.default_mtu;
         let want = desired(&world);
         let world = Arc::new(RwLock::new(world));
+        let warnings = Arc::new(RwLock::new(Warnings::new()));
         let (events, inbox) = channel();
         let watch = Watch::open(&kernel).doing("watch the kernel's network")?;
         let mut owner = NetworkOwner {
@@ -105,6 +112,8 @@ impl Net {
             told,
             pools: config.pools.clone(),
             held: HeldPorts::new(),
+            around: Around::default(),
+            warnings: warnings.clone(),
         };
         owner.settle();
         std::thread::Builder::new()
@@ -112,12 +121,22 @@ impl Net {
             .spawn(move || owner.run(&inbox))
             .doing("start the network thread")?;
         watch_kernel(watch, events.clone())?;
-        Ok(Net { events, world, pins })
+        Ok(Net { events, world, pins, default_mtu, warnings })
     }
 
     /// The facts as they are now. Do not hold this across an `await`.
     pub fn world(&self) -> RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What does not go well just now.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.warnings.read().unwrap_or_else(std::sync::PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The MTU of the host's way out when the engine started, in bytes; `None` if it had none.
+    pub fn default_mtu(&self) -> Option<u32> {
+        self.default_mtu
     }
 
     /// Where a sandbox's namespace is pinned.
@@ -174,6 +193,8 @@ pub enum Notice {
         /// What the first of them was for.
         first: String,
     },
+    /// Something will not go well.
+    Warning(About, Warning),
 }
 
 /// Turns the kernel's notices into [`Event::Moved`].
@@ -211,6 +232,10 @@ struct NetworkOwner {
     pools: Vec<Pool>,
     /// Published ports, so that nobody else takes them.
     held: HeldPorts,
+    /// What others made on this host, as it was looked at last.
+    around: Around,
+    /// What was warned of.
+    warnings: Arc<RwLock<Warnings>>,
 }
 
 /// What takes a wish back whose network could not be made.
@@ -237,6 +262,7 @@ impl NetworkOwner {
     fn run(&mut self, inbox: &Receiver<Event>) {
         let mut moved: Vec<Moved> = Vec::new();
         let mut next_look = Instant::now() + TICK;
+        let mut next_survey = next_look;
         loop {
             let mut wishes = Vec::new();
             match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
@@ -265,6 +291,11 @@ impl NetworkOwner {
                 if believed.is_none_or(|have| surprising(&moved, have)) {
                     self.look();
                 }
+                if watch::around(&moved) || Instant::now() >= next_survey {
+                    self.survey();
+                    next_survey = Instant::now() + TICK;
+                }
+                self.warn();
                 moved.clear();
                 self.wake();
                 next_look = Instant::now() + TICK;
@@ -418,7 +449,11 @@ impl NetworkOwner {
 
     /// What a place needs to know of the host: only published ports make it look.
     fn facts_for(&mut self, place: &AttachWish) -> Result<Facts> {
-        if place.ports.is_empty() { Ok(Facts { now: now(), ..Facts::default() }) } else { self.facts() }
+        if place.ports.is_empty() {
+            Ok(Facts { now: now(), ports: self.around.ports.clone(), ..Facts::default() })
+        } else {
+            self.facts()
+        }
     }
 
     /// The host as it is now, in `plan`'s words.
@@ -426,14 +461,13 @@ impl NetworkOwner {
         let host = self.kernel.0.facts().doing("look at the host's network")?;
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let ours = |name: &IfName| host.links.get(name).is_some_and(|link| link.ours);
-        let pools = if self.pools.is_empty() { Facts::default().pools } else { self.pools.clone() };
+        let others = |which: &dyn Fn(&HostRoute) -> bool| {
+            let routes = host.routes.iter().filter(|route| which(route) && !route.dev.as_ref().is_some_and(ours));
+            routes.map(|route| route.to).collect()
+        };
         Ok(Facts {
-            routes: host
-                .routes
-                .iter()
-                .filter(|route| route.via.is_none() && !route.dev.as_ref().is_some_and(ours))
-                .map(|route| route.to)
-                .collect(),
+            routes: others(&|route| route.via.is_none()),
+            far_routes: others(&|route| route.via.is_some()),
             addrs: host
                 .addrs
                 .iter()
@@ -441,13 +475,15 @@ impl NetworkOwner {
                 .flat_map(|(_, addrs)| addrs.iter().copied())
                 .collect(),
             links: host.links.iter().filter(|(_, link)| !link.ours).map(|(name, _)| name.clone()).collect(),
+            ports: self.around.ports.clone(),
+            default_mtu: host.default_mtu,
             resolvers: ResolvConf::parse(&resolv).servers.iter().map(|server| server.addr).collect(),
             now: now(),
             has_ipv6: host.ipv6,
             ephemeral: host.ephemeral,
             reserved: host.reserved.iter().flat_map(|(first, last)| *first..=*last).collect(),
             busy: BTreeMap::new(),
-            pools,
+            pools: self.pools(),
             global_id: global_id(),
         })
     }
@@ -458,6 +494,7 @@ impl NetworkOwner {
         if let (Some(foreign), Some(name)) = (&mut wish.foreign, &wish.bridge) {
             let host = self.kernel.0.facts().doing("look at the host's network")?;
             foreign.extend(host.addrs.get(name).into_iter().flatten());
+            wish.mtu = wish.mtu.or(host.links.get(name).map(|link| link.mtu));
         }
         Ok(wish)
     }
@@ -518,6 +555,37 @@ impl NetworkOwner {
         for endpoint in &published {
             self.held.hold_again(endpoint);
         }
+        self.survey();
+        self.warn();
+    }
+
+    /// Looks at what others made on this host.
+    fn survey(&mut self) {
+        match self.kernel.0.around() {
+            Ok(around) => self.around = Around { pools: self.pools(), ..around },
+            Err(error) => warn!(%error, "what others made on this host cannot be read"),
+        }
+    }
+
+    /// Tells of what will not go well and was not told of yet.
+    fn warn(&mut self) {
+        let mut had = self.warnings.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = {
+            let world = self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            warnings(&world, &self.around, &had)
+        };
+        for (about, warning) in now.iter().filter(|(about, _)| !had.contains_key(about)) {
+            warn!("{warning}");
+            (self.told)(Notice::Warning(about.clone(), warning.clone()));
+        }
+        for (_, over) in had.iter().filter(|(about, _)| !now.contains_key(about)) {
+            info!("no longer: {}", over.text);
+        }
+        *had = now;
+    }
+
+    fn pools(&self) -> Vec<Pool> {
+        if self.pools.is_empty() { Facts::default().pools } else { self.pools.clone() }
     }
 
     /// Looks whether the kernel still agrees, and puts right what does not.

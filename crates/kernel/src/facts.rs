@@ -38,6 +38,8 @@ pub struct HostFacts {
 /// A link of the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLink {
+    /// The kernel's number for it.
+    pub index: u32,
     /// In bytes.
     pub mtu: u32,
     /// Administratively up.
@@ -46,6 +48,8 @@ pub struct HostLink {
     pub bridge: bool,
     /// Made by us.
     pub ours: bool,
+    /// The bridge that it is a port of.
+    pub master: Option<IfName>,
 }
 
 /// A route of the host's.
@@ -102,7 +106,11 @@ impl Host {
         }
         for link in &links {
             let (bridge, ours) = (link.kind == link::Kind::Bridge, link.ours);
-            facts.links.insert(link.name.clone(), HostLink { mtu: link.mtu, up: link.up, bridge, ours });
+            let master = link.master.and_then(named).map(|master| master.name.clone());
+            facts.links.insert(
+                link.name.clone(),
+                HostLink { index: link.index, mtu: link.mtu, up: link.up, bridge, ours, master },
+            );
         }
         if let [first, last] = ports("ip_local_port_range")?[..] {
             facts.ephemeral = (first.0, last.0);

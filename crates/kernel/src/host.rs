@@ -179,10 +179,18 @@ impl Host {
         }
     }
 
-    /// Make a link. If one of the same name is about to vanish with its sandbox, it is deleted first.
+    /// Make a link. If one of the same name is about to vanish with its sandbox, it is deleted first; so are all such links if
+    /// their bridge is full, where they are ports until they are gone.
     fn make<T>(&mut self, name: &IfName, mut make: impl FnMut(&mut Host) -> Result<T, Refused>) -> Result<T, Refused> {
         let refused = match make(self) {
             Err(refused) if refused.errno == libc::EEXIST => refused,
+            Err(refused) if refused.errno == libc::EXFULL && !self.dying.is_empty() => {
+                for index in self.dying.0.keys() {
+                    // It may be gone by itself meanwhile, which is as good.
+                    let _ = link::delete(&mut self.rt, *index);
+                }
+                return make(self);
+            }
             other => return other,
         };
         match link::named(&mut self.rt, name) {

@@ -10,12 +10,16 @@ mod fault;
 pub use fault::Fault;
 /// Addresses: adding, removing and reading them.
 mod address;
+/// What others made around our network.
+mod around;
 /// Netlink attributes, written and read.
 mod attr;
 /// Tracked flows: finding and forgetting them.
 pub mod conntrack;
 /// Facts about the host that decisions need.
 pub mod facts;
+/// The older firewall of `iptables-legacy`, read only.
+mod legacy;
 /// Links: making, changing and reading them.
 mod link;
 /// By what marks our things in the kernel are known as ours.
@@ -28,6 +32,8 @@ mod observe;
 mod route;
 /// A conversation with the kernel about links, addresses and routes.
 mod rtnetlink;
+/// What passes a stranger's chain.
+mod sieve;
 /// Netlink sockets: requests, answers, dumps, batches.
 mod socket;
 /// Pinned network namespaces and what is kept open in each.

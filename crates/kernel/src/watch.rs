@@ -8,7 +8,7 @@ use crate::rtnetlink;
 use crate::socket::{Message, Socket};
 use crate::{Fault, Host, address, link, marks};
 use netlink_packet_route::RouteNetlinkMessage as Notice;
-use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::route::{RouteHeader, RouteProtocol};
 use plan::ids::IfName;
 use plan::netstate::{Errno, LinkKind, NetState, Ns};
 use plan::nft::Owner;
@@ -43,6 +43,8 @@ pub enum Moved {
         /// By our sockets.
         by_us: bool,
     },
+    /// A route of somebody else's came or went in the main table, by no address's doing.
+    StrangersRoute,
     /// The ruleset changed.
     Firewall {
         /// By our sockets.
@@ -83,6 +85,7 @@ pub fn surprising(moved: &[Moved], believed: &NetState) -> bool {
             Moved::Link(now) => last.insert(&now.name, one),
             Moved::NoLink(name) => last.insert(name, one),
             Moved::Address { by_us } | Moved::Route { by_us } | Moved::Firewall { by_us } if *by_us => None,
+            Moved::StrangersRoute => None,
             _ => return true,
         };
     }
@@ -97,6 +100,17 @@ pub fn surprising(moved: &[Moved], believed: &NetState) -> bool {
             None => now.ours,
         },
         _ => false,
+    })
+}
+
+/// May any of this have changed what is around our network?
+pub fn around(moved: &[Moved]) -> bool {
+    moved.iter().any(|one| match one {
+        Moved::Link(now) => !now.ours,
+        Moved::Address { by_us } | Moved::Firewall { by_us } => !by_us,
+        Moved::StrangersRoute | Moved::Lost => true,
+        // Of a link that went it is not known whose it was; ports of strangers that go make nothing worse.
+        Moved::NoLink(_) | Moved::Route { .. } => false,
     })
 }
 
@@ -172,8 +186,12 @@ impl Watch {
                 (!address::seen(&message)?.automatic).then_some(Moved::Address { by_us })
             }
             Ok(Notice::NewRoute(route) | Notice::DelRoute(route)) => {
-                let ours = route.header.protocol == RouteProtocol::Other(marks::ROUTE_PROTOCOL);
-                ours.then_some(Moved::Route { by_us })
+                let header = &route.header;
+                match header.protocol {
+                    RouteProtocol::Other(marks::ROUTE_PROTOCOL) => Some(Moved::Route { by_us }),
+                    RouteProtocol::Kernel => None,
+                    _ => (header.table == RouteHeader::RT_TABLE_MAIN).then_some(Moved::StrangersRoute),
+                }
             }
             Ok(_) => None,
             // A notice that cannot be understood may be about anything.

@@ -9,7 +9,7 @@ use crate::nft::{
     Base, Chain, ChainType, CtState, Data, DataType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type,
     Value, Verdict, Why,
 };
-use crate::world::{Endpoint, Network, PortBinding, World};
+use crate::world::{Endpoint, Network, PortBinding, Proto, World};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -136,6 +136,7 @@ fn chains() -> BTreeMap<String, Chain> {
         ("prerouting", base(ChainType::Nat, Hook::Prerouting, DSTNAT), to_published("packets from elsewhere")),
         ("output", base(ChainType::Nat, Hook::Output, DSTNAT), to_published("packets of the host itself")),
         ("published", None, published()),
+        ("opening", None, opening()),
         ("forward", base(ChainType::Filter, Hook::Forward, FILTER), forward()),
         ("postrouting", base(ChainType::Nat, Hook::Postrouting, SRCNAT), postrouting()),
     ];
@@ -178,12 +179,23 @@ fn published() -> Vec<Rule> {
     ]
 }
 
+/// Where the word of a narrow link on the way does not come back (ICMP is blocked), a connection would hang.
+fn opening() -> Vec<Rule> {
+    let clamp = |field| vec![within(&[field], "bridges"), Expr::ClampMss];
+    vec![
+        rule("of containers: no larger segments than the way takes", clamp(Field::Iif)),
+        rule("to containers: no larger segments than the way takes", clamp(Field::Oif)),
+    ]
+}
+
 fn forward() -> Vec<Rule> {
     use Field::{Iif, Oif};
     let accept = || Expr::Verdict(Verdict::Accept);
     let drop = || [Expr::Counter, Expr::Verdict(Verdict::Drop)];
     let cut = |field| [vec![within(&[field], "internal")], drop().to_vec()].concat();
+    let tcp = is(Field::L4Proto, Value::Proto(Proto::Tcp.number()));
     vec![
+        rule("openings of TCP connections", vec![tcp, Expr::TcpOpens, Expr::Verdict(Verdict::Jump("opening".into()))]),
         rule("both ways of a flow", vec![Expr::Ct(CtState::Established), accept()]),
         rule("containers of one network", vec![within(&[Iif, Oif], "siblings"), accept()]),
         // A container could make up an error about a neighbour's flow; what it may send, later rules let through.

@@ -44,6 +44,12 @@ pub mod desired;
 /// What must be done so that one network becomes another.
 pub mod diff;
 
+/// What is around our network on the host: what others made.
+pub mod around;
+
+/// What will not go well, though nothing was refused.
+pub mod warnings;
+
 /// Carrying out a plan, and the narrow door to the kernel.
 pub mod apply;
 

@@ -303,6 +303,12 @@ pub enum Expr {
     },
     /// `masquerade`
     Masquerade,
+    /// `tcp flags syn / syn,rst`: the packet that opens a connection, or the answer to it (RFC 9293); `meta l4proto` is to be
+    /// checked before.
+    TcpOpens,
+    /// `tcp option maxseg size set rt mtu`: segments as large as the narrower of the ways to both ends takes, and never larger
+    /// than asked for (RFC 9293 §3.7.1). In a forward chain only.
+    ClampMss,
     /// `FIELD . FIELD … vmap @MAP`
     Vmap {
         /// Looked up.

@@ -109,6 +109,8 @@ impl Display for Expr {
                 write!(f, "dnat {} to {} map @{map}", if *v6 { "ip6" } else { "ip" }, dotted(fields))
             }
             Expr::Masquerade => f.write_str("masquerade"),
+            Expr::TcpOpens => f.write_str("tcp flags syn / syn,rst"),
+            Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
             Expr::Vmap { fields, map } => write!(f, "{} vmap @{map}", dotted(fields)),
             Expr::Verdict(verdict) => write!(f, "{verdict}"),
             Expr::Foreign(text) => write!(f, "({text})"),

@@ -4,6 +4,7 @@
 //! system call that depends on it, so that a retry does the same thing again.
 
 use crate::ids::{ContainerId, EndpointId, IfName, Mac, NetworkId, SandboxId};
+use crate::netstate::IpFamily;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +21,37 @@ pub struct World {
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Addresses that were given back and rest before they are given out again.
     pub resting: BTreeMap<NetworkId, BTreeMap<IpAddr, Rest>>,
+    /// What the engine may use of the host.
+    #[serde(default)]
+    pub means: Means,
+}
+
+/// What the engine may use of the host: told at its start, and the same until its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Means {
+    /// The firewall for IPv4 (`--iptables`).
+    pub firewall4: bool,
+    /// The firewall for IPv6 (`--ip6tables`).
+    pub firewall6: bool,
+    /// Forwarding is switched on where it is needed (`--ip-forward`).
+    pub forward: bool,
+}
+
+impl Default for Means {
+    /// All of it.
+    fn default() -> Self {
+        Means { firewall4: true, firewall6: true, forward: true }
+    }
+}
+
+impl Means {
+    /// The firewall for a family.
+    pub fn firewall(&self, family: IpFamily) -> bool {
+        match family {
+            IpFamily::V4 => self.firewall4,
+            IpFamily::V6 => self.firewall6,
+        }
+    }
 }
 
 /// A freed address at rest.

@@ -3,7 +3,7 @@
 use super::{Config, Told, address};
 use crate::error::{Error, Result};
 use ipnet::IpNet;
-use plan::decide::{DEFAULT_BRIDGE, NetworkWish, SubnetWish};
+use plan::decide::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu};
 use plan::ids::{IfName, NetworkId};
 use plan::ipam::Pool;
 use plan::world::Network;
@@ -32,8 +32,8 @@ pub struct Bridge {
     pub gateway6: Option<IpAddr>,
     /// It has IPv6.
     pub ipv6: bool,
-    /// In bytes.
-    pub mtu: u32,
+    /// In bytes; `None` is the default route's.
+    pub mtu: Option<u32>,
     /// Containers reach each other.
     pub icc: bool,
     /// Traffic leaves with the host's address.
@@ -83,10 +83,9 @@ impl Bridge {
                     .into(),
             ));
         }
-        let mtu = told.number("mtu").unwrap_or(1500);
-        let mtu = u32::try_from(if mtu == 0 { 1500 } else { mtu });
-        let mtu =
-            mtu.map_err(|_| Error::Invalid(format!("invalid default MTU: {}", told.number("mtu").unwrap_or(0))))?;
+        let invalid = |mtu: i64| Error::Invalid(format!("invalid default MTU: {mtu}"));
+        let mtu = told.number("mtu").filter(|mtu| *mtu != 0);
+        let mtu = mtu.map(|mtu| u32::try_from(mtu).map_err(|_| invalid(mtu))).transpose()?;
         let device = match name {
             None => Device::Own(if_name(OWN)?),
             Some("none") => Device::None,
@@ -154,18 +153,21 @@ impl Config {
         Ok(Some(wish))
     }
 
-    /// The recorded network is what the settings ask for. What they leave open may be anything.
-    pub fn describes(&self, network: &Network) -> bool {
+    /// The recorded network is what the settings ask for, on a host whose way out takes packets of `route_mtu` bytes. What they
+    /// leave open may be anything.
+    pub fn describes(&self, network: &Network, route_mtu: Option<u32>) -> bool {
         let bridge = &self.bridge;
         let (name, foreign) = match &bridge.device {
             Device::None => return false,
             Device::Own(name) => (name, false),
             Device::Foreign(name) => (name, true),
         };
+        // A bridge made by hand has an MTU of its own.
+        let mtu = bridge.mtu.or_else(|| (!foreign).then(|| default_mtu(route_mtu, bridge.ipv6)));
         let same = &network.bridge == name
             && network.foreign_bridge == foreign
             && network.v6.is_some() == bridge.ipv6
-            && network.mtu == bridge.mtu
+            && mtu.is_none_or(|mtu| network.mtu == mtu)
             && network.icc == bridge.icc
             && network.masquerade == bridge.masquerade;
         let four = network.v4.as_ref().is_none_or(|v4| {

@@ -295,7 +295,7 @@ pub const ROWS: &[Row] = &[
         "",
         "Address of the metrics server",
     ),
-    row("mtu", "mtu", Number, Used, "1500", "MTU of the default bridge and its containers"),
+    row("mtu", "mtu", Number, Used, "the default route's", "MTU of the default bridge and its containers"),
     row(
         "network-control-plane-mtu",
         "network-control-plane-mtu",

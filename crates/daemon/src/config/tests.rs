@@ -29,7 +29,7 @@ fn nothing_told_is_the_defaults() {
     assert_eq!(config.default_runtime, OWN_RUNTIME);
     assert!(config.warnings.is_empty() && !config.init);
     let wish = config.default_network().unwrap().unwrap();
-    assert_eq!((wish.bridge.unwrap().as_str(), wish.mtu, wish.ipv4, wish.ipv6), ("berth0", 1500, true, false));
+    assert_eq!((wish.bridge.unwrap().as_str(), wish.mtu, wish.ipv4, wish.ipv6), ("berth0", None, true, false));
     assert!(wish.subnets.is_empty() && wish.icc && wish.masquerade && wish.foreign.is_none());
 }
 
@@ -230,7 +230,7 @@ fn a_recorded_bridge_is_kept_only_if_it_is_what_the_settings_say() {
         ("--bridge mine", "", false),
     ];
     for (had, told, same) in cases {
-        assert_eq!(config(told, "").unwrap().describes(&recorded(had)), same, "had {had:?}, told {told:?}");
+        assert_eq!(config(told, "").unwrap().describes(&recorded(had), None), same, "had {had:?}, told {told:?}");
     }
     assert!(config("--bridge none", "").unwrap().default_network().unwrap().is_none());
 }

@@ -45,6 +45,7 @@ use crate::supervise::Shim;
 use crate::volumes::Volumes;
 use plan::decide::NetworkWish;
 use plan::ids::{ContainerId, NetworkId, SandboxId};
+use plan::warnings::Warning;
 use plan::world::{Endpoint, Network};
 use registry::{Cell, Registry};
 use std::path::{Path, PathBuf};
@@ -119,6 +120,7 @@ impl Engine {
             let events = events.clone();
             move |notice: Notice| match notice {
                 Notice::Healed { steps, first } => events.healed(steps, &first),
+                Notice::Warning(about, warning) => events.warning(about.word(), &warning.text, &warning.help),
             }
         };
         let net = Net::start(&config, store.clone(), survey.world.clone(), Box::new(told))?;
@@ -152,7 +154,7 @@ impl Engine {
         let Some(mut wish) = self.config.default_network()? else { return Ok(()) };
         let recorded = self.net.world().network_named(DEFAULT_NETWORK).cloned();
         if let Some(network) = recorded {
-            if self.config.describes(&network) {
+            if self.config.describes(&network, self.net.default_mtu()) {
                 return Ok(());
             }
             let used = self.net.world().endpoints.values().any(|endpoint| endpoint.network == network.id);
@@ -214,6 +216,11 @@ impl Engine {
     /// The bridge networks; `host` and `none` are no facts of the network.
     pub fn networks(&self) -> Vec<Network> {
         self.net.world().networks.values().cloned().collect()
+    }
+
+    /// What does not go well on the network just now: others' firewalls and routes in the way, limits that come near.
+    pub fn network_warnings(&self) -> Vec<Warning> {
+        self.net.warnings()
     }
 
     /// Every endpoint of a network, with the container it was made for.

@@ -49,6 +49,21 @@ pub(super) const PLACES: [Place; 12] = [
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, Field::NdTarget),
 ];
 
+/// The flags of TCP's header, SYN and RST (RFC 9293 §3.1).
+pub(super) const TCP_FLAGS: (u32, u32, u32) = (libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32, 13, 1);
+pub(super) const SYN: u8 = 2;
+pub(super) const SYN_RST: u8 = 2 | 4;
+/// `NFT_RT_TCPMSS`: the largest segment that the route takes.
+pub(super) const ROUTE_MSS: u32 = 3;
+/// TCP's option for the largest segment (RFC 9293 §3.2), and where in it the number stands.
+pub(super) const MAXSEG: u8 = 2;
+pub(super) const MAXSEG_AT: u32 = 2;
+pub(super) const MAXSEG_LEN: u32 = 2;
+/// `NFT_EXTHDR_OP_TCPOPT`
+pub(super) const TCP_OPTION: u32 = 1;
+/// `NFT_BYTEORDER_HTON`
+pub(super) const TO_NETWORK_ORDER: u32 = 1;
+
 pub(super) const METAS: [(u32, Field); 4] = [
     (libc::NFT_META_IIFNAME as u32, Field::Iif),
     (libc::NFT_META_OIFNAME as u32, Field::Oif),
@@ -136,6 +151,28 @@ impl RuleOut {
                 });
             }
             Expr::Masquerade => self.expression("masq", |_| {}),
+            Expr::TcpOpens => {
+                let (base, offset, len) = TCP_FLAGS;
+                self.expression("payload", |e| {
+                    e.be32(1, FIRST).be32(2, base).be32(3, offset).be32(4, len);
+                });
+                self.mask(&[SYN_RST]);
+                self.compare(false, &[SYN]);
+            }
+            Expr::ClampMss => {
+                // NFTA_RT_DREG, KEY
+                self.expression("rt", |e| {
+                    e.be32(1, FIRST).be32(2, ROUTE_MSS);
+                });
+                // NFTA_BYTEORDER_SREG, DREG, OP, LEN, SIZE
+                self.expression("byteorder", |e| {
+                    e.be32(1, FIRST).be32(2, FIRST).be32(3, TO_NETWORK_ORDER).be32(4, MAXSEG_LEN).be32(5, MAXSEG_LEN);
+                });
+                // NFTA_EXTHDR_TYPE, OFFSET, LEN, OP, SREG
+                self.expression("exthdr", |e| {
+                    e.bytes(2, &[MAXSEG]).be32(3, MAXSEG_AT).be32(4, MAXSEG_LEN).be32(6, TCP_OPTION).be32(7, FIRST);
+                });
+            }
             Expr::Vmap { fields, map } => {
                 self.load(fields);
                 self.look_up(map, Some(VERDICT), false);
@@ -224,16 +261,22 @@ impl RuleOut {
     }
 
     fn any_bit_of(&mut self, bits: u32, any: bool) {
-        self.expression("bitwise", |e| {
-            let value = |bits: u32| {
-                move |e: &mut Writer| {
-                    e.bytes(data::VALUE, &bits.to_ne_bytes());
-                }
-            };
-            // NFTA_BITWISE_SREG, DREG, LEN, MASK, XOR
-            e.be32(1, FIRST).be32(2, FIRST).be32(3, 4).nest(4, value(bits)).nest(5, value(0));
-        });
+        self.mask(&bits.to_ne_bytes());
         self.compare(any, &0u32.to_ne_bytes());
+    }
+
+    /// Only these bits of the first register stay.
+    fn mask(&mut self, bits: &[u8]) {
+        self.expression("bitwise", |e| {
+            // NFTA_BITWISE_SREG, DREG, LEN, MASK, XOR
+            e.be32(1, FIRST).be32(2, FIRST).be32(3, bits.len() as u32);
+            e.nest(4, |e| {
+                e.bytes(data::VALUE, bits);
+            });
+            e.nest(5, |e| {
+                e.bytes(data::VALUE, &vec![0; bits.len()]);
+            });
+        });
     }
 
     fn look_up(&mut self, set: &str, into: Option<u32>, not: bool) {

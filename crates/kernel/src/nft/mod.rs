@@ -14,6 +14,8 @@ mod read_rule;
 mod read_set;
 /// The socket: replaces tables, changes elements, reads tables.
 mod socket;
+/// Others' chains that refuse forwarded packets.
+mod strangers;
 /// Keys, data and comments as bytes.
 mod value;
 

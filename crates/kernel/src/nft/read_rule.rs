@@ -52,6 +52,11 @@ enum Load {
     CtState,
     CtStatus,
     AddressType,
+    TcpFlags,
+    /// In the host's byte order.
+    RouteMss,
+    /// In the network's.
+    Maxseg,
 }
 
 struct Reader {
@@ -59,7 +64,7 @@ struct Reader {
     body: Vec<Expr>,
     /// What the registers hold, by the word that it starts at.
     loads: Vec<(u32, Load)>,
-    mask: Option<u32>,
+    mask: Option<Vec<u8>>,
     /// A map was looked up: its key's fields and its name.
     looked_up: Option<(Vec<Field>, String)>,
     checked: [bool; 3],
@@ -107,6 +112,9 @@ impl Reader {
             }
             // NFTA_BYTEORDER_LEN: nft turns the bytes of a protocol's number around, which is one byte.
             "byteorder" if attrs.be32(4) == Some(1) => Some(()),
+            "byteorder" => self.to_network_order(attrs),
+            "rt" => self.load(attrs.be32(1)?, (attrs.be32(2)? == expression::ROUTE_MSS).then_some(Load::RouteMss)?),
+            "exthdr" => self.set_option(attrs),
             "bitwise" => self.bitwise(attrs),
             "cmp" => self.compare(attrs),
             "lookup" => self.lookup(attrs),
@@ -150,6 +158,9 @@ impl Reader {
 
     fn payload(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let (base, offset, len) = (attrs.be32(2)?, attrs.be32(3)?, attrs.be32(4)?);
+        if (base, offset, len) == expression::TCP_FLAGS {
+            return self.load(attrs.be32(1)?, Load::TcpFlags);
+        }
         let mut places = PLACES.iter();
         let place = places.find(|place| (place.base, place.offset, place.len) == (base, offset, len))?;
         if let Some(family) = expression::family_of(place.field)
@@ -187,14 +198,31 @@ impl Reader {
         self.load(attrs.be32(1)?, load)
     }
 
+    fn to_network_order(&mut self, attrs: Attrs<'_>) -> Option<()> {
+        let in_place = word(attrs.be32(1)?) == Some(0) && word(attrs.be32(2)?) == Some(0);
+        let op = (attrs.be32(3)?, attrs.be32(4)?, attrs.be32(5)?);
+        let known = op == (expression::TO_NETWORK_ORDER, expression::MAXSEG_LEN, expression::MAXSEG_LEN);
+        (in_place && known && self.loads == [(0, Load::RouteMss)]).then_some(())?;
+        self.loads = vec![(0, Load::Maxseg)];
+        Some(())
+    }
+
+    fn set_option(&mut self, attrs: Attrs<'_>) -> Option<()> {
+        let place = (attrs.get(2)?, attrs.be32(3)?, attrs.be32(4)?, attrs.be32(6)?);
+        let known = (&[expression::MAXSEG][..], expression::MAXSEG_AT, expression::MAXSEG_LEN, expression::TCP_OPTION);
+        let written = attrs.get(1).is_none() && word(attrs.be32(7)?) == Some(0);
+        (place == known && written && self.loads == [(0, Load::Maxseg)]).then_some(())?;
+        self.done(Expr::ClampMss)
+    }
+
     fn bitwise(&mut self, attrs: Attrs<'_>) -> Option<()> {
-        let number = |kind: u16| attrs.nest(kind)?.ne32(data::VALUE);
+        let bits = |kind: u16| attrs.nest(kind)?.get(data::VALUE);
         let in_place = word(attrs.be32(1)?) == Some(0) && word(attrs.be32(2)?) == Some(0);
         // NFTA_BITWISE_OP: 0, or absent on old kernels, is mask and xor.
-        let plain = attrs.be32(6).unwrap_or_default() == 0 && number(5)? == 0;
-        let of_ct = matches!(self.loads[..], [(0, Load::CtState | Load::CtStatus)]);
-        (in_place && plain && of_ct && self.mask.is_none()).then_some(())?;
-        self.mask = Some(number(4)?);
+        let plain = attrs.be32(6).unwrap_or_default() == 0 && bits(5)?.iter().all(|byte| *byte == 0);
+        let masked = matches!(self.loads[..], [(0, Load::CtState | Load::CtStatus | Load::TcpFlags)]);
+        (in_place && plain && masked && self.mask.is_none()).then_some(())?;
+        self.mask = Some(bits(4)?.to_vec());
         Some(())
     }
 
@@ -208,7 +236,9 @@ impl Reader {
         let bytes = attrs.nest(3)?.get(data::VALUE)?;
         let number = bytes.try_into().ok().map(u32::from_ne_bytes);
         let &[(0, load)] = &self.loads[..] else { return None };
-        let expr = match (load, self.mask) {
+        let mask = self.mask.as_deref();
+        let bits = mask.and_then(|mask| Some(u32::from_ne_bytes(mask.try_into().ok()?)));
+        let expr = match (load, mask) {
             (Load::Field(field), None) => {
                 let len = value::of_field(field).map_or(1, |kind| value::of(kind).1);
                 (bytes.len() == len).then_some(())?;
@@ -223,9 +253,12 @@ impl Reader {
                 return Some(());
             }
             (Load::AddressType, None) => (!not && number == Some(LOCAL)).then_some(Expr::FibDaddrLocal)?,
-            (Load::CtState, Some(mask)) => {
+            (Load::TcpFlags, Some([expression::SYN_RST])) => {
+                (!not && bytes == [expression::SYN]).then_some(Expr::TcpOpens)?
+            }
+            (Load::CtState, Some(_)) => {
                 (not && number == Some(0)).then_some(())?;
-                Expr::Ct(match mask {
+                Expr::Ct(match bits? {
                     INVALID => CtState::Invalid,
                     ESTABLISHED => CtState::Established,
                     RELATED => CtState::Related,
@@ -233,7 +266,9 @@ impl Reader {
                     _ => return None,
                 })
             }
-            (Load::CtStatus, Some(DST_NAT)) => (number == Some(0)).then_some(Expr::CtDnat { not: !not })?,
+            (Load::CtStatus, Some(_)) if bits == Some(DST_NAT) => {
+                (number == Some(0)).then_some(Expr::CtDnat { not: !not })?
+            }
             _ => return None,
         };
         self.done(expr)

@@ -287,7 +287,7 @@ impl Nft {
     }
 }
 
-fn body(message: &Message) -> Attrs<'_> {
+pub(super) fn body(message: &Message) -> Attrs<'_> {
     Attrs(message.body.get(HEAD..).unwrap_or_default())
 }
 

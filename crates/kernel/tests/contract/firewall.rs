@@ -203,6 +203,7 @@ fn everything() -> Table {
         rule(vec![dnat(true, &[L4Proto, Dport], "ranges6", false)]),
     ];
     let forward = vec![
+        rule(vec![is(L4Proto, L4(6)), Expr::TcpOpens, within(&[Iif], "names"), Expr::ClampMss]),
         rule(vec![Expr::Ct(CtState::Established), accept()]),
         rule(vec![Expr::Ct(CtState::Related), accept()]),
         rule(vec![Expr::Ct(CtState::Invalid), Expr::Counter, Expr::Verdict(Verdict::Drop)]),

@@ -12,6 +12,8 @@ mod links;
 mod packets;
 /// Pinned namespaces: crashes, copies of mounts, and the ends that linger.
 mod spaces;
+/// What others made around our network.
+mod strangers;
 
 use kernel::Host;
 use lab::Lab;

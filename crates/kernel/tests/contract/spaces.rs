@@ -179,3 +179,24 @@ fn a_job_inside_comes_back() {
         assert_eq!(again, theirs);
     })
 }
+
+#[test]
+fn ends_that_linger_make_room_on_a_full_bridge() {
+    lab::alone(|lab| {
+        let mut host = open(lab);
+        for op in [bridge("br0", 1500), Op::AddSpace(id('a')), veth("veth0", "br0", "eth0", 'a')] {
+            host.perform(&op).unwrap();
+        }
+        let pair = |n: u32| format!("link add p{n} master br0 type veth peer name q{n}\nlink set q{n} master br0\n");
+        let file = lab.dir().join("strangers");
+        std::fs::write(&file, (1..=511).map(pair).collect::<String>()).unwrap();
+        lab.here().ok(&["ip", "-batch", file.to_str().unwrap()]);
+        assert_eq!(host.around().unwrap().ports[&name("br0")], plan::warnings::BRIDGE_PORTS - 1);
+        host.perform(&Op::AddSpace(id('b'))).unwrap();
+        let second = veth("veth1", "br0", "eth0", 'b');
+        let refused = host.perform(&second).unwrap_err();
+        assert!(refused.to_string().starts_with("Exchange full"), "{refused}");
+        host.perform(&Op::DelSpace(id('a'))).unwrap();
+        host.perform(&second).unwrap();
+    })
+}

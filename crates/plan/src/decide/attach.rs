@@ -6,6 +6,7 @@ use super::{Facts, lead};
 use crate::ids::{EndpointId, IfName, Mac, NetworkId, SandboxId};
 use crate::ipam::{Asker, Block};
 use crate::ports::{self, PortWish};
+use crate::warnings::BRIDGE_PORTS;
 use crate::world::{Change, Endpoint, Fact, Network, PortBinding, Rest, Sandbox, Subnet, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -94,6 +95,7 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
     }
     endpoint_settings(network, wish.ip4, wish.ip6)?;
     let place = Place::new(world, facts, network, sandbox, &wish.promised);
+    place.port_left(facts)?;
     let addr4 = network.v4.as_ref().map(|v4| place.addr(v4, wish.ip4, wish.previous.addr4, "IPv4")).transpose()?;
     let addr6 = network.v6.as_ref().map(|v6| place.addr(v6, wish.ip6, wish.previous.addr6, "IPv6")).transpose()?;
     let mac = place.mac(wish, addr4)?;
@@ -191,6 +193,17 @@ impl<'a> Place<'a> {
         let others = world.endpoints.values().filter(|e| e.network == network.id).collect();
         let asker = Asker { container: &sandbox.container, now: facts.now };
         Place { network, others, promised, resting: world.resting.get(&network.id), asker }
+    }
+
+    /// A second bridge behind the same network would be another segment, on which neighbours do not hear each other; so a full
+    /// bridge takes no more.
+    fn port_left(&self, facts: &Facts) -> Result<(), Refusal> {
+        let strangers = facts.ports.get(&self.network.bridge).copied().unwrap_or_default();
+        if self.others.len() + strangers < BRIDGE_PORTS {
+            return Ok(());
+        }
+        let (bridge, network) = (self.network.bridge.clone(), self.network.name.clone());
+        Err(Refusal::BridgeFull { bridge, network, ports: BRIDGE_PORTS })
     }
 
     fn addr<N: Block>(

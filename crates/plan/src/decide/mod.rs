@@ -19,7 +19,7 @@ mod typed;
 pub use attach::{AttachWish, Previous, attach, endpoint_settings};
 pub use lead::{Handover, handovers};
 pub(crate) use network::subnets;
-pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, network};
+pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu, network};
 pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
 pub use typed::{bip, endpoint_addresses, mac};
 
@@ -28,10 +28,16 @@ pub use typed::{bip, endpoint_addresses, mac};
 pub struct Facts {
     /// On-link routes of others: no subnet is chosen over them.
     pub routes: Vec<IpNet>,
+    /// Routes of others by way of a next hop, default routes among them: a subnet is chosen over them only if there is no other.
+    pub far_routes: Vec<IpNet>,
     /// Addresses of the host's own interfaces, with their prefixes.
     pub addrs: Vec<IpNet>,
     /// Interfaces of the host that are not ours.
     pub links: BTreeSet<IfName>,
+    /// How many ports of each bridge are others'.
+    pub ports: BTreeMap<IfName, usize>,
+    /// The MTU of the host's way out, in bytes; `None` if it has none.
+    pub default_mtu: Option<u32>,
     /// The resolvers that the host uses: no subnet is chosen over them.
     pub resolvers: Vec<IpAddr>,
     /// Seconds of the caller's clock; the same clock as in `Fact::NoEndpoint`.
@@ -55,8 +61,11 @@ impl Default for Facts {
     fn default() -> Self {
         Facts {
             routes: Vec::new(),
+            far_routes: Vec::new(),
             addrs: Vec::new(),
             links: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            default_mtu: None,
             resolvers: Vec::new(),
             now: 0,
             has_ipv6: true,

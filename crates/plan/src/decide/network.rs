@@ -2,6 +2,7 @@
 
 use super::Facts;
 use super::refusal::{ConfigProblem, Refusal};
+use crate::around::NARROW;
 use crate::ids::{IfName, Mac, NetworkId};
 use crate::ipam::{self, Block, Pool};
 use crate::world::{About, Change, Fact, Network, Subnet, World};
@@ -29,8 +30,8 @@ pub struct NetworkWish {
     pub ipv6: bool,
     /// At most one of each family. A family that is on and has none here gets one from the pools.
     pub subnets: Vec<SubnetWish>,
-    /// In bytes.
-    pub mtu: u32,
+    /// In bytes; `None` is as large as the host's way out takes.
+    pub mtu: Option<u32>,
     /// Containers reach each other.
     pub icc: bool,
     /// Traffic leaves with the host's address.
@@ -46,7 +47,7 @@ pub struct NetworkWish {
 }
 
 impl NetworkWish {
-    /// A network with Docker's defaults: IPv4, 1500 bytes, its members reach each other and the world.
+    /// A network with the defaults: IPv4, packets as large as the host's way out takes, its members reach each other and the world.
     pub fn new(id: NetworkId, name: impl Into<String>) -> NetworkWish {
         NetworkWish {
             id,
@@ -56,7 +57,7 @@ impl NetworkWish {
             ipv4: true,
             ipv6: false,
             subnets: Vec::new(),
-            mtu: 1500,
+            mtu: None,
             icc: true,
             masquerade: true,
             internal: false,
@@ -131,9 +132,10 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     if wish.ipv6 && !facts.has_ipv6 {
         return Err(Refusal::NoIpv6(wish.name.clone()));
     }
-    let least = if wish.ipv6 { 1280 } else { 68 };
-    if !(least..=65535).contains(&wish.mtu) {
-        return Err(Refusal::Mtu { mtu: wish.mtu, network: wish.name.clone(), least });
+    let mtu = wish.mtu.unwrap_or_else(|| default_mtu(facts.default_mtu, wish.ipv6));
+    let least = least_mtu(wish.ipv6);
+    if !(least..=MOST_MTU).contains(&mtu) {
+        return Err(Refusal::Mtu { mtu, network: wish.name.clone(), least });
     }
     let bridge = bridge(world, facts, wish)?;
     let (four, six) = by_family(wish)?;
@@ -152,7 +154,7 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         mac,
         v4,
         v6,
-        mtu: wish.mtu,
+        mtu,
         icc: wish.icc,
         masquerade: wish.masquerade && !wish.internal,
         internal: wish.internal,
@@ -160,6 +162,19 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         unnumbered: wish.unnumbered,
         about: wish.about.clone(),
     })])
+}
+
+/// The largest packet of IP, in bytes.
+const MOST_MTU: u32 = 65535;
+
+/// RFC 791, and RFC 8200 §5 with IPv6.
+fn least_mtu(v6: bool) -> u32 {
+    if v6 { 1280 } else { 68 }
+}
+
+/// The MTU of a network that nobody gave one, in bytes: the default route's, or Ethernet's 1500 where there is none.
+pub fn default_mtu(route: Option<u32>, v6: bool) -> u32 {
+    route.unwrap_or(1500).clamp(least_mtu(v6), MOST_MTU)
 }
 
 fn bridge(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<IfName, Refusal> {
@@ -261,8 +276,14 @@ impl Families<'_> {
         let host = self.facts.routes.iter().chain(&self.facts.addrs).copied();
         let taken: Vec<IpNet> = networks.chain(host).chain(resolvers).collect();
         let own: &[Pool] = if v6 { &[ipam::unique_local(self.facts.global_id)] } else { &[] };
-        let pools = |pools: &[Pool]| ipam::free_subnet(pools, v6, &taken);
-        pools(&self.facts.pools).or_else(|| pools(own)).ok_or(Refusal::NoSubnet)
+        let pools = |taken: &[IpNet]| {
+            let free = |pools: &[Pool]| ipam::free_subnet(pools, v6, taken);
+            free(&self.facts.pools).or_else(|| free(own))
+        };
+        // Sites that route all private addresses to somewhere have no subnet left that is clear of every route.
+        let far = self.facts.far_routes.iter().filter(|to| to.prefix_len() >= NARROW);
+        let clear: Vec<IpNet> = taken.iter().chain(far).copied().collect();
+        pools(&clear).or_else(|| pools(&taken)).ok_or(Refusal::NoSubnet)
     }
 
     fn not_anothers(&self, subnet: IpNet) -> Result<(), Refusal> {

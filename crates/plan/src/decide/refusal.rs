@@ -158,6 +158,19 @@ pub enum Refusal {
         /// `belongs to …`.
         holder: String,
     },
+    /// The kernel gives a bridge no more ports.
+    #[error(
+        "bridge {bridge} of network {network} has all of the {ports} ports that a Linux bridge can have: stop a container of \
+         it, or use another network"
+    )]
+    BridgeFull {
+        /// The bridge.
+        bridge: IfName,
+        /// The network's name.
+        network: String,
+        /// How many a bridge can have.
+        ports: usize,
+    },
     /// All addresses are given out.
     #[error("no available {family} addresses on this network's address pools: {network} ({id})")]
     NoAddress {
@@ -369,7 +382,7 @@ impl Refusal {
             | GatewayTaken { .. }
             | AlreadyAttached { .. }
             | AddressTaken { .. } => Kind::Forbidden,
-            NoSubnet | NoAddress { .. } | NoPort { .. } => Kind::Exhausted,
+            NoSubnet | NoAddress { .. } | BridgeFull { .. } | NoPort { .. } => Kind::Exhausted,
             NoName
             | BareBridge { .. }
             | NoFamily

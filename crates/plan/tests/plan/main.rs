@@ -16,3 +16,5 @@ mod rules;
 mod scenario;
 /// Networks in, steps out.
 mod steps;
+/// What is warned of.
+mod warnings;

@@ -1,6 +1,6 @@
 //! Requests in, facts or refusals out.
 
-use crate::scenario::{endpoint_id, network_id, refusals, sandbox_id, scene};
+use crate::scenario::{endpoint_id, network_id, refusals, sandbox_id, scene, world};
 use plan::decide::{self, Kind, SubnetWish};
 use plan::world::World;
 
@@ -131,6 +131,12 @@ fn subnets_are_chosen_clear_of_networks_routes_and_resolvers() {
     assert_eq!((c.net.to_string(), c.gateway.to_string()), ("fd00::/64".into(), "fd00::1".into()));
     let all = (0..32).map(|n| format!("net n{n}")).collect::<Vec<_>>().join(";");
     refused(&all, "all predefined address pools have been fully subnetted");
+    // What lies behind a router would be cut off, unless nothing else is left.
+    let first =
+        |text: &str| world(&format!("{text}; net a")).networks[&network_id("a")].v4.as_ref().unwrap().net.to_string();
+    assert_eq!(first("route 172.17.0.0/16 via; route 172.18.0.0/15 via"), "172.20.0.0/16");
+    assert_eq!(first("route 0.0.0.0/0 via; route 128.0.0.0/1 via"), "172.17.0.0/16");
+    assert_eq!(first("route 172.16.0.0/12 via; route 192.168.0.0/16 via; route 172.17.0.0/16"), "172.18.0.0/16");
 }
 
 #[test]
@@ -214,6 +220,31 @@ fn a_bridge_made_by_hand_gives_its_addresses() {
         "link br7; net a bridge br7 foreign none",
         "bridge br7 has no IPv4 address: give it one with `ip addr add`, for it is the containers' gateway",
     );
+}
+
+#[test]
+fn a_full_bridge_takes_no_more() {
+    let full = "bridge app0 of network app has all of the 1023 ports that a Linux bridge can have: stop a container of it, or \
+                use another network";
+    let many = "net app 10.1.0.0/16 bridge app0; net other 10.2.0.0/16; strangers 1020 on app0; run a on app; run b on app; \
+                run c on app; run more on other";
+    assert_eq!(refusals(many), "");
+    refused(&format!("{many}; run last on app"), full);
+    assert_eq!(refusals(&format!("{many}; stop b; run last on app")), "");
+    refused("net app 10.1.0.0/16 bridge app0; strangers 1023 on app0; run a on app", full);
+}
+
+#[test]
+fn packets_are_as_large_as_the_way_out_takes() {
+    let mtu = |text: &str| world(&format!("{text}; net app 10.1.0.0/24")).networks[&network_id("app")].mtu;
+    assert_eq!(mtu(""), 1500);
+    assert_eq!(mtu("uplink 1400"), 1400);
+    assert_eq!(mtu("uplink 9000"), 9000);
+    // `lo` has more than a packet can be.
+    assert_eq!(mtu("uplink 65536"), 65535);
+    let mtu = |text: &str| world(text).networks[&network_id("app")].mtu;
+    assert_eq!(mtu("uplink 1400; net app 10.1.0.0/24 mtu 1200"), 1200);
+    assert_eq!(mtu("uplink 1200; net app 10.1.0.0/24 fd01::/64"), 1280, "the least that IPv6 can do with");
 }
 
 #[test]
@@ -383,6 +414,7 @@ fn a_refusal_says_of_what_kind_it_is() {
     assert_eq!(kind("net a no4"), Kind::Invalid);
     assert_eq!(kind("net a 10.1.0.0/24; net b 10.1.0.0/24"), Kind::Forbidden);
     assert_eq!(kind("net a 10.1.0.0/31; run c on a; run d on a"), Kind::Exhausted);
+    assert_eq!(kind("net a bridge a0; strangers 1023 on a0; run c on a"), Kind::Exhausted);
 }
 
 #[test]

@@ -55,6 +55,8 @@ fn base() {
            port that is published there, and those that claim to come from there.\n\
          - `prerouting` and `output` send packets that are meant for the host itself to `published`, where the maps turn\n  \
            a published port into a container's address and port.\n\
+         - `opening` sees the first packet of a TCP connection and the answer to it, and asks both ends for segments that\n  \
+           fit the narrower of the ways to them: where ICMP is blocked, nobody would tell them.\n\
          - `forward` lets answers through, lets containers of one network talk, cuts internal networks off, and lets\n  \
            nothing else reach a container but what came by a published port.\n\
          - `postrouting` gives what leaves the host's address, and sends answers between containers of one network by way\n  \

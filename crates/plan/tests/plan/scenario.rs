@@ -9,7 +9,8 @@
 //! leave web net; stop web; rm web; drop app
 //! publish web app 81:81                more ports while it runs; unpublish web app 81
 //! promise app A                        some container that does not run has asked for an address
-//! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, resolver A
+//! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, uplink MTU,
+//! strangers N on BRIDGE, resolver A
 //! ```
 
 use ipnet::IpNet;
@@ -187,6 +188,11 @@ impl Scene {
             ["link", name] => {
                 self.facts.links.insert(name.parse().unwrap());
             }
+            ["strangers", count, "on", bridge] => {
+                self.facts.ports.insert(bridge.parse().unwrap(), count.parse().unwrap());
+            }
+            ["uplink", mtu] => self.facts.default_mtu = Some(mtu.parse().unwrap()),
+            ["route", net, "via"] => self.facts.far_routes.push(net.parse().unwrap()),
             ["route", net] => self.facts.routes.push(net.parse().unwrap()),
             ["resolver", addr] => self.facts.resolvers.push(addr.parse().unwrap()),
             ["no6"] => self.facts.has_ipv6 = false,
@@ -224,7 +230,7 @@ impl Scene {
                     let at = last(&mut wish);
                     wish.subnets[at].aux.insert(name.into(), addr.parse().unwrap());
                 }
-                "mtu" => wish.mtu = value().parse().unwrap(),
+                "mtu" => wish.mtu = Some(value().parse().unwrap()),
                 "bridge" => wish.bridge = Some(value().parse::<IfName>().unwrap()),
                 "foreign" => wish.foreign = Some(value().split(',').filter_map(|net| net.parse().ok()).collect()),
                 "v6" => wish.ipv6 = true,
