@@ -14,6 +14,8 @@ mod address;
 mod attr;
 /// Tracked flows: finding and forgetting them.
 pub mod conntrack;
+/// Datagrams whose address of the host is known and chosen.
+pub mod datagram;
 /// Facts about the host that decisions need.
 pub mod facts;
 /// Links: making, changing and reading them.

@@ -20,6 +20,9 @@ pub struct World {
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     /// Addresses that were given back and rest before they are given out again.
     pub resting: BTreeMap<NetworkId, BTreeMap<IpAddr, Rest>>,
+    /// The port of the host on which the engine relays what reaches a published port by IPv6 and cannot be forwarded by the
+    /// kernel; `None` where it relays nothing.
+    pub relay: Option<u16>,
 }
 
 /// A freed address at rest.
@@ -173,6 +176,8 @@ pub enum Fact {
     NoEndpoint(EndpointId, u64),
     /// An address need not rest any longer.
     Rested(NetworkId, IpAddr),
+    /// The engine relays on this port, or does not.
+    Relay(Option<u16>),
 }
 
 /// Facts that change together.
@@ -217,6 +222,7 @@ impl World {
             Fact::Rested(network, addr) => {
                 self.wake(network, *addr);
             }
+            Fact::Relay(port) => self.relay = *port,
         }
     }
 

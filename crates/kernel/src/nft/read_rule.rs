@@ -3,8 +3,10 @@
 //! Whatever else stands there becomes `Expr::Foreign`, so that a rule which somebody changed never equals one of ours.
 
 use super::batch::{HOOKS, chain_type};
-use super::expression::{self, DST_NAT, ESTABLISHED_RELATED, FAMILIES, INVALID, LOCAL, METAS, NEW, PLACES};
-use super::numbers::{chain, data, rule};
+use super::expression::{
+    self, DST_NAT, ESTABLISHED_RELATED, FAMILIES, FIN_SYN_RST_ACK, INVALID, LOCAL, METAS, NEW, PLACES, SYN, TCP_FLAGS,
+};
+use super::numbers::{FAMILY_INET, chain, data, rule};
 use super::value;
 use crate::attr::Attrs;
 use plan::nft::{Base, Chain, ChainType, CtState, Expr, Family, Field, Owner, Rule, Value, Why};
@@ -51,6 +53,7 @@ enum Load {
     FrameProtocol,
     CtState,
     CtStatus,
+    TcpFlags,
     AddressType,
 }
 
@@ -150,6 +153,9 @@ impl Reader {
 
     fn payload(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let (base, offset, len) = (attrs.be32(2)?, attrs.be32(3)?, attrs.be32(4)?);
+        if (base, offset, len) == TCP_FLAGS {
+            return self.load(attrs.be32(1)?, Load::TcpFlags);
+        }
         let mut places = PLACES.iter();
         let place = places.find(|place| (place.base, place.offset, place.len) == (base, offset, len))?;
         if let Some(family) = expression::family_of(place.field)
@@ -188,12 +194,15 @@ impl Reader {
     }
 
     fn bitwise(&mut self, attrs: Attrs<'_>) -> Option<()> {
-        let number = |kind: u16| attrs.nest(kind)?.ne32(data::VALUE);
+        let number = |kind: u16| match attrs.nest(kind)?.get(data::VALUE)? {
+            [byte] if self.loads == [(0, Load::TcpFlags)] => Some(u32::from(*byte)),
+            bytes => Some(u32::from_ne_bytes(bytes.try_into().ok()?)),
+        };
         let in_place = word(attrs.be32(1)?) == Some(0) && word(attrs.be32(2)?) == Some(0);
         // NFTA_BITWISE_OP: 0, or absent on old kernels, is mask and xor.
         let plain = attrs.be32(6).unwrap_or_default() == 0 && number(5)? == 0;
-        let of_ct = matches!(self.loads[..], [(0, Load::CtState | Load::CtStatus)]);
-        (in_place && plain && of_ct && self.mask.is_none()).then_some(())?;
+        let of_bits = matches!(self.loads[..], [(0, Load::CtState | Load::CtStatus | Load::TcpFlags)]);
+        (in_place && plain && of_bits && self.mask.is_none()).then_some(())?;
         self.mask = Some(number(4)?);
         Some(())
     }
@@ -223,6 +232,9 @@ impl Reader {
                 return Some(());
             }
             (Load::AddressType, None) => (!not && number == Some(LOCAL)).then_some(Expr::FibDaddrLocal)?,
+            (Load::TcpFlags, Some(mask)) => {
+                (not && mask == u32::from(FIN_SYN_RST_ACK) && *bytes == [SYN]).then_some(Expr::TcpNotFirst)?
+            }
             (Load::CtState, Some(mask)) => {
                 (not && number == Some(0)).then_some(())?;
                 Expr::Ct(match mask {
@@ -275,6 +287,15 @@ impl Reader {
     fn nat(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let (fields, map) = self.looked_up.take()?;
         let family = attrs.be32(2)?;
+        let plain = attrs.be32(7).unwrap_or_default() & !FLAGS_OF_VALUES == 0 && attrs.be32(1)? == 1;
+        plain.then_some(())?;
+        if family == u32::from(FAMILY_INET) {
+            let first = |kind: u16| attrs.be32(kind).is_none_or(|register| word(register) == Some(0));
+            let port_alone = attrs.get(3).is_none() && attrs.get(4).is_none() && attrs.get(5).is_some();
+            (port_alone && first(5) && first(6)).then_some(())?;
+            self.body.push(Expr::DnatPort { fields, map });
+            return Some(());
+        }
         let (v6, words) = match family {
             2 => (false, 1),
             10 => (true, 4),
@@ -286,8 +307,7 @@ impl Reader {
         let port = register(5);
         let one_port = register(6).is_none_or(|end| Some(end) == port);
         let port_follows = port.is_none_or(|port| port == Some(words));
-        let plain = attrs.be32(7).unwrap_or_default() & !FLAGS_OF_VALUES == 0;
-        (attrs.be32(1)? == 1 && one_address && one_port && port_follows && plain).then_some(())?;
+        (one_address && one_port && port_follows).then_some(())?;
         self.body.push(Expr::Dnat { v6, fields, map, port: port.is_some() });
         Some(())
     }

@@ -7,7 +7,8 @@
 //! join web net                         one more network
 //! leave web net; stop web; rm web; drop app
 //! publish web app 81:81                more ports while it runs; unpublish web app 81
-//! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, resolver A
+//! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, resolver A,
+//!                                      no6, relay 61000
 //! ```
 
 use ipnet::IpNet;
@@ -184,6 +185,10 @@ impl Scene {
             ["route", net] => self.facts.routes.push(net.parse().unwrap()),
             ["resolver", addr] => self.facts.resolvers.push(addr.parse().unwrap()),
             ["no6"] => self.facts.has_ipv6 = false,
+            ["relay", port] => {
+                let port = port.parse().unwrap();
+                self.take(Ok(vec![plan::world::Fact::Relay(Some(port))]));
+            }
             ["ephemeral", from, to] => self.facts.ephemeral = (from.parse().unwrap(), to.parse().unwrap()),
             other => panic!("no such statement: {other:?}"),
         }
