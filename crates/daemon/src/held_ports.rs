@@ -90,7 +90,7 @@ impl HeldPorts {
                     continue;
                 }
                 let key = (binding.proto, SocketAddr::new(binding.host_ip, port));
-                match socket(key.0, key.1) {
+                match bind_one(key.0, key.1) {
                     Ok(Some(_)) if binding.count < LONG && bound.len() == room => beyond += 1,
                     Ok(Some(socket)) if binding.count < LONG => bound.push((key, socket)),
                     Ok(_) => {}
@@ -160,7 +160,10 @@ fn covered(endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
 }
 
 /// A socket that holds a port; none where that is not possible for reasons that are not the port's.
-fn socket(proto: Proto, addr: SocketAddr) -> Result<Option<OwnedFd>, Unbound> {
+///
+/// # Errors
+/// Somebody has the port, or the host does not have the address.
+pub fn bind_one(proto: Proto, addr: SocketAddr) -> Result<Option<OwnedFd>, Unbound> {
     match bound(proto, addr, false) {
         // Connections that a program left behind some seconds ago (TIME_WAIT) are in nobody's way.
         Err(Errno::ADDRINUSE) if proto == Proto::Tcp => answer(proto, addr, bound(proto, addr, true)),

@@ -27,6 +27,8 @@ pub mod logs;
 pub mod network;
 /// From a container as asked for to what an OCI runtime reads.
 pub mod oci;
+/// Relays what the kernel cannot forward to a container.
+mod relay;
 /// A container's root file system.
 pub mod rootfs;
 /// The filter of system calls.

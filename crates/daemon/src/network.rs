@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::held_ports::HeldPorts;
+use crate::relay::{Listening, Relay};
 use crate::store::Store;
 use kernel::facts::HostRoute;
 use kernel::watch::{self, Moved, Watch, surprising};
@@ -27,7 +28,7 @@ use plan::world::{Change, Endpoint, Fact, Network, PortBinding, World};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -98,8 +99,15 @@ impl Net {
         }
         let mut kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
         let default_mtu = kernel.facts().doing("look at the host's network")?.default_mtu;
-        let want = desired(&world);
         let world = Arc::new(RwLock::new(world));
+        let relay = Relay::new(world.clone());
+        let (port, listening) = relay.open(read(&world).relay).unzip();
+        if port != read(&world).relay {
+            let change = vec![Fact::Relay(port)];
+            store.commit(&change)?;
+            write(&world).take(&change);
+        }
+        let want = desired(&read(&world));
         let warnings = Arc::new(RwLock::new(Warnings::new()));
         let (events, inbox) = channel();
         let watch = Watch::open(&kernel).doing("watch the kernel's network")?;
@@ -114,6 +122,8 @@ impl Net {
             held: HeldPorts::new(),
             around: Around::default(),
             warnings: warnings.clone(),
+            relay,
+            _listening: listening,
         };
         owner.settle();
         std::thread::Builder::new()
@@ -126,7 +136,7 @@ impl Net {
 
     /// The facts as they are now. Do not hold this across an `await`.
     pub fn world(&self) -> RwLockReadGuard<'_, World> {
-        self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        read(&self.world)
     }
 
     /// What does not go well just now.
@@ -236,6 +246,9 @@ struct NetworkOwner {
     around: Around,
     /// What was warned of.
     warnings: Arc<RwLock<Warnings>>,
+    /// What the kernel cannot forward.
+    relay: Relay,
+    _listening: Option<[Listening; 2]>,
 }
 
 /// What takes a wish back whose network could not be made.
@@ -500,19 +513,24 @@ impl NetworkOwner {
     }
 
     fn decided(&mut self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
-        let mut world = self.world.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut world = write(&self.world);
         let change = decide(&world).map_err(refused)?;
         follow(&mut self.want, &world, &change);
         for handover in decide::handovers(&world, &change) {
             self.held.hand_over(&handover);
         }
         self.held.follow(&change);
+        let ports_go = ports::go(&world, &change);
         world.take(&change);
+        drop(world);
+        if ports_go {
+            self.relay.ports_went();
+        }
         Ok(change)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, World> {
-        self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        read(&self.world)
     }
 
     /// Makes the kernel agree with the facts; what failed, by owner.
@@ -607,6 +625,14 @@ impl NetworkOwner {
             }
         }
     }
+}
+
+fn read(world: &RwLock<World>) -> RwLockReadGuard<'_, World> {
+    world.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write(world: &RwLock<World>) -> RwLockWriteGuard<'_, World> {
+    world.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn answer(reply: oneshot::Sender<Result<()>>, with: Result<()>) {

@@ -50,8 +50,8 @@ async fn serve(config: Config) -> Result<()> {
     let _pid_file = PidFile::take(&config.pidfile)?;
     // Listening comes first: clients that come early wait instead of being refused.
     let listeners = http::listen(&config)?;
-    let engine = Engine::open(config).await?;
     raise_file_limit();
+    let engine = Engine::open(config).await?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).doing("listen for SIGINT")?;
     let ended = tokio::select! {

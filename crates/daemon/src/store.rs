@@ -20,6 +20,9 @@ const NETWORKS: Facts = TableDefinition::new("networks");
 const SANDBOXES: Facts = TableDefinition::new("sandboxes");
 const ENDPOINTS: Facts = TableDefinition::new("endpoints");
 const ALIVE: Facts = TableDefinition::new("alive");
+const RELAY: Facts = TableDefinition::new("relay");
+/// The only key of that table.
+const PORT: &str = "port";
 
 /// Enough for the pages of a few hundred containers; the default of a gigabyte is for databases.
 const CACHE_BYTES: usize = 1 << 20;
@@ -77,6 +80,7 @@ impl Store {
         for endpoint in all::<Endpoint>(&self.boot, ENDPOINTS)? {
             world.endpoints.insert(endpoint.id.clone(), endpoint);
         }
+        world.relay = all::<u16>(&self.boot, RELAY)?.pop();
         let alive = all::<(ContainerId, Alive)>(&self.boot, ALIVE)?.into_iter().collect();
         Ok(Loaded { containers: all(&self.lasting, CONTAINERS)?, world, alive })
     }
@@ -140,6 +144,8 @@ fn put_fact(tx: &WriteTransaction, fact: &Fact) -> Result<()> {
         Fact::NoSandbox(id) => drop_key(tx, SANDBOXES, SandboxId::as_str(id)),
         Fact::Endpoint(endpoint) => put(tx, ENDPOINTS, endpoint.id.as_str(), endpoint),
         Fact::NoEndpoint(id, _) => drop_key(tx, ENDPOINTS, EndpointId::as_str(id)),
+        Fact::Relay(Some(port)) => put(tx, RELAY, PORT, port),
+        Fact::Relay(None) => drop_key(tx, RELAY, PORT),
         // How long an address has rested is not worth a write: after a crash of the engine it rests no longer.
         Fact::Rested(..) => Ok(()),
     }
@@ -150,7 +156,7 @@ fn open(file: &Path) -> Result<Database> {
     let db = Database::builder().set_cache_size(CACHE_BYTES).create(file).doing(doing())?;
     // Reading a table that was never written is an error in redb, so make them all once.
     write(&db, |tx| {
-        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, ALIVE] {
+        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, ALIVE, RELAY] {
             tx.open_table(table).doing(doing())?;
         }
         Ok(())
@@ -207,7 +213,7 @@ mod tests {
         {
             let store = Store::open(dir.path(), dir.path()).unwrap();
             store.put_alive(&id, &alive).unwrap();
-            store.commit(&vec![Fact::Sandbox(sandbox.clone())]).unwrap();
+            store.commit(&vec![Fact::Sandbox(sandbox.clone()), Fact::Relay(Some(65_000))]).unwrap();
             let refused = Store::open(dir.path(), dir.path()).err().unwrap().to_string();
             assert!(refused.contains("berth.redb"), "{refused}");
         }
@@ -215,9 +221,10 @@ mod tests {
         let loaded = store.load().unwrap();
         assert_eq!(loaded.alive[&id], alive);
         assert_eq!(loaded.world.sandboxes[&sandbox.id], sandbox);
-        store.commit(&vec![Fact::NoSandbox(sandbox.id.clone())]).unwrap();
+        assert_eq!(loaded.world.relay, Some(65_000));
+        store.commit(&vec![Fact::NoSandbox(sandbox.id.clone()), Fact::Relay(None)]).unwrap();
         store.drop_alive(&id).unwrap();
         let loaded = store.load().unwrap();
-        assert!(loaded.alive.is_empty() && loaded.world.sandboxes.is_empty());
+        assert!(loaded.alive.is_empty() && loaded.world.sandboxes.is_empty() && loaded.world.relay.is_none());
     }
 }

@@ -5,9 +5,11 @@
 
 use crate::attr::{Attrs, NESTED, Writer};
 use crate::fault::Refused;
-use crate::socket::Socket;
-use crate::{Fault, Host};
+use crate::socket::{Message, Socket};
+use crate::{Fault, address};
+use plan::flows::{Answers, Flow, Flows};
 use plan::netstate::Errno;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
@@ -20,6 +22,11 @@ const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+/// `CTA_FILTER_ORIG_FLAGS`, and in it `CTA_FILTER_F_CTA_PROTO_NUM`, `CTA_FILTER_F_CTA_PROTO_DST_PORT`.
+const ORIG_FLAGS: u16 = 1;
+const BY_PROTO: u32 = 1 << 3;
+const BY_DST_PORT: u32 = 1 << 5;
 /// `CTA_TUPLE_*`, `CTA_IP_*`, `CTA_PROTO_*`
 const IP: u16 = 1;
 const PROTO: u16 = 2;
@@ -31,65 +38,149 @@ const PROTO_NUM: u16 = 1;
 const SRC_PORT: u16 = 2;
 const DST_PORT: u16 = 3;
 
-/// A flow, as its first packet was and as its answers are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Flow {
-    /// The transport protocol's number.
-    pub proto: u8,
-    /// Who began it.
-    pub from: SocketAddr,
-    /// Whom the first packet was for, before translation.
-    pub to: SocketAddr,
-    /// Who answers: `to` after translation.
-    pub answers: SocketAddr,
-}
+/// Answers for what address and port a packet was that was translated on its way to a socket of the host.
+pub struct Originals(Socket);
 
-impl Host {
-    /// Forget all flows of the host's namespace of which `which` is true; how many they were. Flows of protocols without
-    /// ports have port 0.
+impl Originals {
+    /// Of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Without CAP_NET_ADMIN in it.
+    pub fn open() -> Result<Originals, Fault> {
+        let socket = Socket::netfilter().map_err(|source| Fault::Socket { family: "tracked flows", source })?;
+        Ok(Originals(socket))
+    }
+
+    /// Whom the first packet of a flow was for that `from` began and `answers` answers; `None` if nobody remembers it.
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn forget_flows(&mut self, which: impl Fn(&Flow) -> bool) -> Result<usize, Fault> {
-        forget(&mut self.nft.socket, which).map_err(|refused| {
-            let source = Errno::Kernel { errno: refused.errno, text: refused.text };
-            Fault::Kernel { what: "tracked flows", source }
-        })
+    pub fn find(&mut self, proto: u8, from: SocketAddr, answers: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
+        let mut request = Writer(head(from.is_ipv6()).to_vec());
+        // The answers' way: from who answers to who began it.
+        request.nest(TUPLE_REPLY, |tuple| put_tuple(tuple, proto, answers, from));
+        match self.0.get(GET, &request.0) {
+            Ok(message) => Ok(flow(attrs(&message)).map(|flow| flow.to)),
+            Err(refused) if refused.errno == libc::ENOENT => Ok(None),
+            Err(refused) => Err(refused.about("tracked flow")),
+        }
     }
 }
 
-fn forget(socket: &mut Socket, which: impl Fn(&Flow) -> bool) -> Result<usize, Refused> {
-    let mut forgotten = 0;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let head = [family as u8, 0, 0, 0];
-        for message in socket.dump(GET, &head)? {
-            let attrs = Attrs(message.body.get(HEAD..).unwrap_or_default());
-            if !flow(attrs).is_some_and(|flow| which(&flow)) {
-                continue;
-            }
-            let mut request = Writer(head.to_vec());
-            // The id tells it from a flow that began anew with the same ends.
-            for kind in [TUPLE_ORIG, ID, ZONE] {
-                if let Some(value) = attrs.get(kind) {
-                    let nested = if kind == TUPLE_ORIG { NESTED } else { 0 };
-                    request.bytes(kind | nested, value);
-                }
-            }
-            match socket.request(DELETE, 0, &request.0) {
-                Ok(()) => forgotten += 1,
-                // It ended by itself.
-                Err(refused) if refused.errno == libc::ENOENT => {}
-                Err(refused) => return Err(refused),
+/// Forget these flows.
+pub(crate) fn forget(
+    netfilter: &mut Socket,
+    rt: &mut crate::rtnetlink::Rtnetlink,
+    flows: &[Flows],
+) -> Result<(), Refused> {
+    let local: BTreeSet<IpAddr> = match flows.iter().any(|flows| flows.answers == Answers::Host) {
+        true => address::all(rt)?.iter().map(|seen| seen.addr.addr()).collect(),
+        false => BTreeSet::new(),
+    };
+    let is_local = |addr: IpAddr| addr.is_loopback() || local.contains(&addr);
+    let mut kinds: BTreeMap<(bool, u8), Vec<&Flows>> = BTreeMap::new();
+    for of in flows {
+        kinds.entry((of.v6, of.proto)).or_default().push(of);
+    }
+    for ((v6, proto), flows) in kinds {
+        let ports = flows.first().map(|first| first.ports);
+        let one = ports.filter(|ports| ports.0 == ports.1 && flows.iter().all(|flows| flows.ports == *ports));
+        let by_port = ByPort::of(&flows);
+        for message in netfilter.dump(GET, &filter(v6, proto, one.map(|(port, _)| port)))? {
+            let attrs = attrs(&message);
+            let meant = flow(attrs).is_some_and(|flow| by_port.near(flow.to.port()).any(|of| of.hold(&flow, is_local)));
+            if meant {
+                delete(netfilter, v6, attrs)?;
             }
         }
     }
-    Ok(forgotten)
+    Ok(())
+}
+
+/// Sorted by their first ports, so that among thousands those that a port can be in are found at once.
+struct ByPort<'a> {
+    sorted: Vec<&'a Flows>,
+    /// The most ports that one of them has.
+    longest: u16,
+}
+
+impl<'a> ByPort<'a> {
+    fn of(flows: &[&'a Flows]) -> ByPort<'a> {
+        let mut sorted = flows.to_vec();
+        sorted.sort_by_key(|flows| flows.ports);
+        let longest = sorted.iter().map(|flows| flows.ports.1 - flows.ports.0).max().unwrap_or(0);
+        ByPort { sorted, longest }
+    }
+
+    fn near(&self, port: u16) -> impl Iterator<Item = &'a Flows> {
+        let begins = |from: u16| self.sorted.partition_point(|flows| flows.ports.0 < from);
+        let first = begins(port.saturating_sub(self.longest));
+        let end = port.checked_add(1).map_or(self.sorted.len(), begins);
+        self.sorted[first..end].iter().copied()
+    }
+}
+
+fn delete(netfilter: &mut Socket, v6: bool, attrs: Attrs<'_>) -> Result<(), Refused> {
+    let mut request = Writer(head(v6).to_vec());
+    // The id tells it from a flow that began anew with the same ends.
+    for kind in [TUPLE_ORIG, ID, ZONE] {
+        if let Some(value) = attrs.get(kind) {
+            let nested = if kind == TUPLE_ORIG { NESTED } else { 0 };
+            request.bytes(kind | nested, value);
+        }
+    }
+    match netfilter.request(DELETE, 0, &request.0) {
+        // It ended by itself.
+        Err(refused) if refused.errno == libc::ENOENT => Ok(()),
+        other => other,
+    }
+}
+
+/// A request for flows of one protocol, and for those to one port if there is one. Kernels before 5.8 show all.
+fn filter(v6: bool, proto: u8, port: Option<u16>) -> Vec<u8> {
+    let mut request = Writer(head(v6).to_vec());
+    request.nest(TUPLE_ORIG, |tuple| {
+        tuple.nest(PROTO, |out| {
+            out.bytes(PROTO_NUM, &[proto]);
+            if let Some(port) = port {
+                out.bytes(DST_PORT, &port.to_be_bytes());
+            }
+        });
+    });
+    request.nest(FILTER, |out| {
+        let flags = BY_PROTO | if port.is_some() { BY_DST_PORT } else { 0 };
+        out.bytes(ORIG_FLAGS, &flags.to_ne_bytes());
+    });
+    request.0
+}
+
+fn head(v6: bool) -> [u8; HEAD] {
+    [if v6 { libc::AF_INET6 } else { libc::AF_INET } as u8, 0, 0, 0]
+}
+
+fn attrs(message: &Message) -> Attrs<'_> {
+    Attrs(message.body.get(HEAD..).unwrap_or_default())
 }
 
 fn flow(attrs: Attrs<'_>) -> Option<Flow> {
     let (proto, from, to) = tuple(attrs.nest(TUPLE_ORIG)?)?;
     let (_, answers, _) = tuple(attrs.nest(TUPLE_REPLY)?)?;
     Some(Flow { proto, from, to, answers })
+}
+
+fn put_tuple(out: &mut Writer, proto: u8, from: SocketAddr, to: SocketAddr) {
+    out.nest(IP, |out| {
+        for (addr, v4, v6) in [(from.ip(), V4_SRC, V6_SRC), (to.ip(), V4_DST, V6_DST)] {
+            match addr {
+                IpAddr::V4(addr) => out.bytes(v4, &addr.octets()),
+                IpAddr::V6(addr) => out.bytes(v6, &addr.octets()),
+            };
+        }
+    });
+    out.nest(PROTO, |out| {
+        out.bytes(PROTO_NUM, &[proto]).bytes(SRC_PORT, &from.port().to_be_bytes());
+        out.bytes(DST_PORT, &to.port().to_be_bytes());
+    });
 }
 
 fn tuple(attrs: Attrs<'_>) -> Option<(u8, SocketAddr, SocketAddr)> {

@@ -5,7 +5,7 @@ use crate::link::{self, Kind, Pair};
 use crate::nft::Nft;
 use crate::rtnetlink::Rtnetlink;
 use crate::spaces::{Space, Spaces};
-use crate::{Fault, address, route, sysctl};
+use crate::{Fault, address, conntrack, route, sysctl};
 use netlink_packet_route::RouteNetlinkMessage as Request;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -138,6 +138,8 @@ impl Host {
             Op::ReplaceTable { ns, name, table } => self.nft_of(ns)?.replace(name, table),
             Op::DelTable { ns, name } => self.nft_of(ns)?.delete(name),
             Op::ChangeElements { ns, table, changes } => self.nft_of(ns)?.change(table, changes),
+            Op::ForgetFlows(flows) => conntrack::forget(&mut self.nft.socket, &mut self.rt, flows)
+                .map_err(|refused| refused.about("tracked flows")),
         }
     }
 

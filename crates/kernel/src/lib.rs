@@ -16,6 +16,8 @@ mod around;
 mod attr;
 /// Tracked flows: finding and forgetting them.
 pub mod conntrack;
+/// Datagrams whose address of the host is known and chosen.
+pub mod datagram;
 /// Facts about the host that decisions need.
 pub mod facts;
 /// The older firewall of `iptables-legacy`, read only.

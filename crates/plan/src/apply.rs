@@ -218,7 +218,11 @@ impl Op {
     pub fn ns(&self) -> Ns {
         match self {
             Op::AddSpace(id) | Op::DelSpace(id) | Op::AddVeth { into: id, .. } => Ns::Of(id.clone()),
-            Op::AddBridge { .. } | Op::SetMaster { .. } | Op::SetPort { .. } | Op::SetRouteLocalnet { .. } => Ns::Host,
+            Op::AddBridge { .. }
+            | Op::SetMaster { .. }
+            | Op::SetPort { .. }
+            | Op::SetRouteLocalnet { .. }
+            | Op::ForgetFlows(_) => Ns::Host,
             Op::DelLink { ns, .. }
             | Op::SetMtu { ns, .. }
             | Op::SetMac { ns, .. }

@@ -40,7 +40,7 @@ pub fn desired(world: &World) -> NetState {
 /// Bring `state`, which is what `before` asks for, to what is asked for after a change: the same as computing all anew,
 /// at a cost that does not grow with what does not change.
 pub fn follow(state: &mut NetState, before: &World, change: &Change) {
-    if change.iter().any(|fact| matches!(fact, Fact::Network(_) | Fact::NoNetwork(_))) {
+    if change.iter().any(|fact| matches!(fact, Fact::Network(_) | Fact::NoNetwork(_) | Fact::Relay(_))) {
         let mut after = before.clone();
         after.take(change);
         *state = desired(&after);
@@ -63,7 +63,7 @@ pub fn follow(state: &mut NetState, before: &World, change: &Change) {
                 }
                 if let Some((new, network)) = new.and_then(|e| Some((e, before.networks.get(&e.network)?))) {
                     if let Some(table) = table(state, TableName::inet()) {
-                        firewall::add_endpoint(table, new);
+                        firewall::add_endpoint(table, new, before.relay);
                     }
                     if let Some(table) = table(state, TableName::bridge()) {
                         guard::add_endpoint(table, new);
@@ -71,7 +71,7 @@ pub fn follow(state: &mut NetState, before: &World, change: &Change) {
                     add_endpoint(state, network, new);
                 }
             }
-            Fact::Network(_) | Fact::NoNetwork(_) | Fact::Rested(..) => {}
+            Fact::Network(_) | Fact::NoNetwork(_) | Fact::Rested(..) | Fact::Relay(_) => {}
         }
     }
 }

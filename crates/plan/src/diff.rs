@@ -1,9 +1,11 @@
 //! What must be done so that one network becomes another.
 //!
 //! The order: what stands in the way goes; new things are made, and are down; rules and elements are put right; things
-//! are joined, set up and given their addresses and routes; what is not wished for goes last. So nothing carries
-//! traffic before its rules exist, and nothing loses its rules while it carries traffic.
+//! are joined, set up and given their addresses and routes; what is not wished for goes, and at the very end the flows that
+//! the kernel remembers and that the rules no longer allow. So nothing carries traffic before its rules exist, and nothing
+//! loses its rules while it carries traffic.
 
+use crate::flows::{Flows, outlived};
 use crate::ids::{IfName, SandboxId};
 use crate::merge::merge;
 use crate::netstate::{ElementChange, Link, LinkKind, NetState, Ns, Op, Plan, Route, Space, Step};
@@ -25,6 +27,10 @@ pub fn diff(have: &NetState, want: &NetState) -> Plan {
     round.address();
     round.delete();
     round.plan.extend(elements.after);
+    if !elements.outlived.is_empty() {
+        let op = Op::ForgetFlows(elements.outlived);
+        round.plan.push(Step { op, why: Why::new("they do not lead where the rules lead now", Owner::Engine) });
+    }
     round.plan
 }
 
@@ -344,6 +350,8 @@ impl Link {
 struct Elements {
     before: Plan,
     after: Plan,
+    /// Flows that are led elsewhere from now on.
+    outlived: Vec<Flows>,
 }
 
 impl Elements {
@@ -355,6 +363,9 @@ impl Elements {
             let none = BTreeMap::new();
             let tables = have.map_or(&none, |have| &have.tables);
             for (name, have, wanted) in merge(tables, &want.tables) {
+                if *ns == Ns::Host && *name == TableName::inet() {
+                    elements.outlived = outlived(have, wanted);
+                }
                 elements.table(ns, name, have, wanted, &want.links);
             }
         }

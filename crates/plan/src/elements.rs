@@ -31,7 +31,10 @@ impl Table {
     fn refers_to_what_is_there(&self, chain: &Chain) -> Result<(), Errno> {
         for expr in chain.rules.iter().flat_map(|rule| &rule.body) {
             match expr {
-                Expr::In { set, .. } | Expr::Dnat { map: set, .. } | Expr::Vmap { map: set, .. }
+                Expr::In { set, .. }
+                | Expr::Dnat { map: set, .. }
+                | Expr::DnatPort { map: set, .. }
+                | Expr::Vmap { map: set, .. }
                     if !self.sets.contains_key(set) =>
                 {
                     return Err(Errno::Missing(format!("set {set}")));

@@ -74,7 +74,7 @@ impl Fake {
             | Op::AddAddr { ns, name, .. }
             | Op::DelAddr { ns, name, .. } => self.owner(ns, name),
             Op::AddRoute { ns, route } | Op::DelRoute { ns, route } => self.owner(ns, &route.dev),
-            Op::SetForwarding { .. } | Op::DelTable { .. } => vec![Owner::Engine],
+            Op::SetForwarding { .. } | Op::DelTable { .. } | Op::ForgetFlows(_) => vec![Owner::Engine],
         }
     }
 

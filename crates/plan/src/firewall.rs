@@ -9,7 +9,8 @@ use crate::nft::{
     Base, Chain, ChainType, CtState, Data, DataType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type,
     Value, Verdict, Why,
 };
-use crate::world::{Endpoint, Network, PortBinding, Proto, World};
+use crate::relay::{Relayed, relayed};
+use crate::world::{Endpoint, Network, PortBinding, World};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +27,12 @@ const SRCNAT: i32 = 100;
 const IPV4: u8 = 2;
 /// `NFPROTO_IPV6`
 const IPV6: u8 = 10;
+/// `IPPROTO_TCP`
+const TCP: u8 = 6;
+/// `IPPROTO_UDP`
+const UDP: u8 = 17;
+/// The protocols that are relayed.
+const RELAYED: [u8; 2] = [TCP, UDP];
 
 /// The table for these facts.
 pub fn table(world: &World) -> Table {
@@ -36,24 +43,40 @@ pub fn table(world: &World) -> Table {
         add_network(&mut table, network);
     }
     for endpoint in world.endpoints.values() {
-        add_endpoint(&mut table, endpoint);
+        add_endpoint(&mut table, endpoint, world.relay);
+    }
+    if let Some(port) = world.relay {
+        for proto in RELAYED {
+            put(&mut table, "relay", vec![Value::Proto(proto), Value::Port(port)], None, why("the engine's relay"));
+        }
     }
     table
 }
 
-/// Put an endpoint's elements into a table.
-pub fn add_endpoint(table: &mut Table, endpoint: &Endpoint) {
+/// Put an endpoint's elements into a table; `relay` is the port of the engine's relay.
+pub fn add_endpoint(table: &mut Table, endpoint: &Endpoint, relay: Option<u16>) {
+    let why = |binding: &PortBinding| {
+        Why::new(format!("{}: -p {binding}", endpoint.container_name), Owner::Endpoint(endpoint.id.short()))
+    };
     for binding in &endpoint.ports {
-        let why = Why::new(format!("{}: -p {binding}", endpoint.container_name), Owner::Endpoint(endpoint.id.short()));
+        let why = why(binding);
         for (set, key, data) in published_as(endpoint, binding) {
             put(table, set, key, Some(data), why.clone());
+        }
+    }
+    if let Some(port) = relay {
+        for one in relayed(endpoint) {
+            let (set, key) = relayed_as(&one);
+            put(table, set, key, Some(Data::Parts(vec![Value::Port(port)])), why(one.binding));
         }
     }
 }
 
 /// Take an endpoint's elements out of a table.
 pub fn remove_endpoint(table: &mut Table, endpoint: &Endpoint) {
-    for (set, key, _) in endpoint.ports.iter().flat_map(|binding| published_as(endpoint, binding)) {
+    let published = endpoint.ports.iter().flat_map(|binding| published_as(endpoint, binding));
+    let published = published.map(|(set, key, _)| (set, key));
+    for (set, key) in published.chain(relayed(endpoint).iter().map(relayed_as)) {
         if let Some(set) = table.sets.get_mut(set) {
             set.elements.remove(&key);
         }
@@ -109,6 +132,11 @@ fn definitions() -> BTreeMap<String, Set> {
         ("ranges6", ranges(&[Proto, Port], Addr6)),
         ("ranges_at4", ranges(&[Addr4, Proto, Port], Addr4)),
         ("ranges_at6", ranges(&[Addr6, Proto, Port], Addr6)),
+        ("relay", set(&[Proto, Port])),
+        ("relayed6", map(&[Proto, Port], &[Port])),
+        ("relayed_at6", map(&[Addr6, Proto, Port], &[Port])),
+        ("relayed_ranges6", ranges(&[Proto, Port], Port)),
+        ("relayed_ranges_at6", ranges(&[Addr6, Proto, Port], Port)),
     ];
     named.into_iter().map(|(name, set)| (name.to_owned(), set)).collect()
 }
@@ -137,6 +165,7 @@ fn chains() -> BTreeMap<String, Chain> {
         ("output", base(ChainType::Nat, Hook::Output, DSTNAT), to_published("packets of the host itself")),
         ("published", None, published()),
         ("opening", None, opening()),
+        ("relayed", None, relayed_rules()),
         ("forward", base(ChainType::Filter, Hook::Forward, FILTER), forward()),
         ("postrouting", base(ChainType::Nat, Hook::Postrouting, SRCNAT), postrouting()),
     ];
@@ -172,6 +201,10 @@ fn published() -> Vec<Rule> {
         rule("port ranges of one address", dnat(false, &[Daddr4, L4Proto, Dport], "ranges_at4", false)),
         rule("ports of every address", dnat(false, &[L4Proto, Dport], "published4", true)),
         rule("port ranges of every address", dnat(false, &[L4Proto, Dport], "ranges4", false)),
+        rule(
+            "IPv6 that the kernel cannot forward to the container",
+            vec![is(NfProto, Value::Proto(IPV6)), Expr::Verdict(Verdict::Jump("relayed".into()))],
+        ),
         rule("ports of one address", dnat(true, &[Daddr6, L4Proto, Dport], "published_at6", true)),
         rule("port ranges of one address", dnat(true, &[Daddr6, L4Proto, Dport], "ranges_at6", false)),
         rule("ports of every address", dnat(true, &[L4Proto, Dport], "published6", true)),
@@ -188,12 +221,36 @@ fn opening() -> Vec<Rule> {
     ]
 }
 
+fn relayed_rules() -> Vec<Rule> {
+    use Field::{Daddr6, Dport, L4Proto};
+    let maps: [(&str, &[Field], &str); 4] = [
+        ("ports of one address", &[Daddr6, L4Proto, Dport], "relayed_at6"),
+        ("port ranges of one address", &[Daddr6, L4Proto, Dport], "relayed_ranges_at6"),
+        ("ports of every address", &[L4Proto, Dport], "relayed6"),
+        ("port ranges of every address", &[L4Proto, Dport], "relayed_ranges6"),
+    ];
+    let mut rules: Vec<Rule> = Vec::new();
+    for (text, fields, map) in maps {
+        for proto in RELAYED {
+            let dnat = Expr::DnatPort { fields: fields.to_vec(), map: map.into() };
+            rules.push(rule(text, vec![is(L4Proto, Value::Proto(proto)), dnat]));
+        }
+    }
+    let drop = vec![within(&[L4Proto, Dport], "relay"), Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    rules.push(rule("the relay is reached by published ports only", drop));
+    rules
+}
+
 fn forward() -> Vec<Rule> {
-    use Field::{Iif, Oif};
+    use Field::{Iif, L4Proto, Oif};
     let accept = || Expr::Verdict(Verdict::Accept);
     let drop = || [Expr::Counter, Expr::Verdict(Verdict::Drop)];
     let cut = |field| [vec![within(&[field], "internal")], drop().to_vec()].concat();
-    let tcp = is(Field::L4Proto, Value::Proto(Proto::Tcp.number()));
+    let tcp = is(L4Proto, Value::Proto(TCP));
+    // Conntrack would take it for the first packet of a flow, masquerade it, and the client of a port that is published no
+    // longer would take it for an answer.
+    let middle =
+        vec![within(&[Iif], "bridges"), is(L4Proto, Value::Proto(TCP)), Expr::TcpNotFirst, Expr::Ct(CtState::New)];
     vec![
         rule("openings of TCP connections", vec![tcp, Expr::TcpOpens, Expr::Verdict(Verdict::Jump("opening".into()))]),
         rule("both ways of a flow", vec![Expr::Ct(CtState::Established), accept()]),
@@ -207,6 +264,7 @@ fn forward() -> Vec<Rule> {
         rule("no way into an internal network", cut(Oif)),
         rule("to a published port", vec![within(&[Oif], "bridges"), Expr::CtDnat { not: false }, accept()]),
         rule("nothing else reaches a container", [vec![within(&[Oif], "bridges")], drop().to_vec()].concat()),
+        rule("a connection that was cut does not begin anew in its middle", [middle, drop().to_vec()].concat()),
         rule("containers reach other places", vec![within(&[Iif], "bridges"), accept()]),
     ]
 }
@@ -266,6 +324,8 @@ fn published_as(endpoint: &Endpoint, binding: &PortBinding) -> Vec<(&'static str
     };
     let Some(inner) = inner else { return Vec::new() };
     let (single, range, at) = match binding.host_ip {
+        // The relay has it: packets of ::1 do not leave the host.
+        IpAddr::V6(ip) if ip.is_loopback() => return Vec::new(),
         IpAddr::V4(ip) if ip.is_unspecified() => ("published4", "ranges4", None),
         IpAddr::V4(ip) => ("published_at4", "ranges_at4", Some(Value::Addr4(ip))),
         IpAddr::V6(ip) if ip.is_unspecified() => ("published6", "ranges6", None),
@@ -281,4 +341,15 @@ fn published_as(endpoint: &Endpoint, binding: &PortBinding) -> Vec<(&'static str
     pairs
         .map(|(host, to)| (single, key(Value::Port(host)), Data::Parts(vec![inner.clone(), Value::Port(to)])))
         .collect()
+}
+
+/// The element of ports that are relayed: map and key.
+fn relayed_as(one: &Relayed<'_>) -> (&'static str, Key) {
+    let (single, range) = match one.at {
+        None => ("relayed6", "relayed_ranges6"),
+        Some(_) => ("relayed_at6", "relayed_ranges_at6"),
+    };
+    let (from, to) = one.ports;
+    let (map, port) = if from == to { (single, Value::Port(from)) } else { (range, Value::PortRange(from, to)) };
+    (map, one.at.map(Value::Addr6).into_iter().chain([Value::Proto(one.proto.number()), port]).collect())
 }

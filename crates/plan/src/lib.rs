@@ -21,6 +21,9 @@ pub mod ipam;
 /// Which ports of the host are published, and for whom.
 pub mod ports;
 
+/// What the engine itself relays to published ports.
+pub mod relay;
+
 /// A host's network as a value, and the operations on it.
 pub mod netstate;
 
@@ -40,6 +43,9 @@ pub mod guard;
 
 /// The network that the facts ask for.
 pub mod desired;
+
+/// Tracked flows that must not outlive what led them.
+pub mod flows;
 
 /// What must be done so that one network becomes another.
 pub mod diff;

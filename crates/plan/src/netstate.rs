@@ -1,5 +1,6 @@
 //! A host's network as a value, and what each operation does to it.
 
+use crate::flows::Flows;
 use crate::ids::{IfName, Mac, SandboxId};
 use crate::nft::{Element, Key, Owner, Table, TableName, Why};
 use ipnet::IpNet;
@@ -284,6 +285,8 @@ pub enum Op {
         /// In order; a delete never fails because the element is gone already.
         changes: Vec<ElementChange>,
     },
+    /// Forget tracked flows of the host's namespace. Flows are no part of a `NetState`: they come and go by themselves.
+    ForgetFlows(Vec<Flows>),
 }
 
 /// A change of one element.

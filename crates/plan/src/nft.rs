@@ -286,6 +286,8 @@ pub enum Expr {
         /// Only packets of flows that were *not* translated.
         not: bool,
     },
+    /// `tcp flags & (fin | syn | rst | ack) != syn`: not what begins a connection; that it is TCP is to be checked before.
+    TcpNotFirst,
     /// `fib daddr type local`: the destination is an address of the host.
     FibDaddrLocal,
     /// Count packets and bytes; the numbers are no part of the value.
@@ -300,6 +302,14 @@ pub enum Expr {
         map: String,
         /// The map's data holds a port too.
         port: bool,
+    },
+    /// `dnat to :FIELD . FIELD … map @MAP`: the address stays, and the map's data is another port of it. nft reads it only
+    /// after a check of the transport protocol.
+    DnatPort {
+        /// Looked up, in the order of the map's key.
+        fields: Vec<Field>,
+        /// The map's name.
+        map: String,
     },
     /// `masquerade`
     Masquerade,

@@ -2,7 +2,7 @@
 
 use crate::decide::{Facts, Refusal};
 use crate::ids::{EndpointId, SandboxId};
-use crate::world::{Endpoint, PortBinding, Proto, World};
+use crate::world::{Change, Endpoint, Fact, PortBinding, Proto, World};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -202,18 +202,26 @@ struct Board<'a> {
 impl Board<'_> {
     /// The host's addresses of a wish.
     fn hosts(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
-        let (v4, v6) = (self.claim.v4, self.claim.v6 && self.facts.has_ipv6);
+        let relays = self.world.relay.is_some();
+        let relayed = relays && self.claim.v4 && wish.proto.is_relayed();
+        let (v4, v6) = (self.claim.v4, self.facts.has_ipv6 && (self.claim.v6 || relayed));
+        let loopback = wish.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
         match wish.host_ip {
             None => {
                 let four = v4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 let six = v6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
                 Ok(four.into_iter().chain(six).collect())
             }
-            Some(ip) if (ip.is_ipv4() && v4) || (ip.is_ipv6() && v6) => Ok(vec![ip]),
+            Some(ip) if (ip.is_ipv4() && v4) || (ip.is_ipv6() && v6 && (wish.proto.is_relayed() || !loopback)) => {
+                Ok(vec![ip])
+            }
             Some(host_ip) => {
                 let host_port = wish.host_port.map_or(0, |(from, _)| from);
                 let PortWish { proto, inner: inner_port, count, .. } = *wish;
                 let spec = PortBinding { proto, host_ip, host_port, inner_port, count }.to_string();
+                if host_ip.is_ipv6() && relays && !wish.proto.is_relayed() {
+                    return Err(Refusal::PortNotRelayed { spec });
+                }
                 let family = if host_ip.is_ipv4() { "IPv4" } else { "IPv6" };
                 Err(Refusal::PortFamily { spec, family, network: self.claim.network.into() })
             }
@@ -322,6 +330,18 @@ impl Board<'_> {
         }
         taken
     }
+}
+
+/// Does a change take published ports away from anybody?
+pub fn go(world: &World, change: &Change) -> bool {
+    change.iter().any(|fact| match fact {
+        Fact::NoEndpoint(id, _) => world.endpoints.get(id).is_some_and(|old| !old.ports.is_empty()),
+        Fact::Endpoint(new) => {
+            let stays = |binding| new.ports.contains(binding);
+            world.endpoints.get(&new.id).is_some_and(|old| !old.ports.iter().all(stays))
+        }
+        _ => false,
+    })
 }
 
 /// Take a single port over; one that follows the last of a run makes the run longer.

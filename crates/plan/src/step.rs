@@ -3,6 +3,7 @@
 //! This is the only description of it: `diff` plays its own plan on it, `fake` is nothing but it, and one contract suite
 //! compares it with the kernel.
 
+use crate::flows::Flows;
 use crate::ids::{IfName, SandboxId};
 use crate::netstate::{BridgePort, Errno, Link, LinkKind, NetState, Ns, Op, Route, Space};
 use crate::nft::Owner;
@@ -124,6 +125,7 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             Some(table) => table.change(changes),
             None => Err(Errno::Missing(format!("table {table}"))),
         },
+        Op::ForgetFlows(_) => Ok(()),
     }
 }
 
@@ -307,6 +309,10 @@ impl fmt::Display for Op {
             Op::DelTable { ns, name } => write!(f, "delete table {name} in {ns}"),
             Op::ChangeElements { ns, table, changes } => {
                 write!(f, "change {} elements of table {table} in {ns}", changes.len())
+            }
+            Op::ForgetFlows(flows) => {
+                let flows: Vec<String> = flows.iter().map(Flows::to_string).collect();
+                write!(f, "forget flows to {}", flows.join(", "))
             }
         }
     }

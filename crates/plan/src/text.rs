@@ -103,11 +103,13 @@ impl Display for Expr {
             Expr::Ct(CtState::New) => f.write_str("ct state new"),
             Expr::CtDnat { not: false } => f.write_str("ct status dnat"),
             Expr::CtDnat { not: true } => f.write_str("ct status ! dnat"),
+            Expr::TcpNotFirst => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
             Expr::FibDaddrLocal => f.write_str("fib daddr type local"),
             Expr::Counter => f.write_str("counter"),
             Expr::Dnat { v6, fields, map, .. } => {
                 write!(f, "dnat {} to {} map @{map}", if *v6 { "ip6" } else { "ip" }, dotted(fields))
             }
+            Expr::DnatPort { fields, map } => write!(f, "dnat to :{} map @{map}", dotted(fields)),
             Expr::Masquerade => f.write_str("masquerade"),
             Expr::TcpOpens => f.write_str("tcp flags syn / syn,rst"),
             Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),

@@ -24,6 +24,10 @@ pub struct World {
     /// What the engine may use of the host.
     #[serde(default)]
     pub means: Means,
+    /// The port of the host on which the engine relays what reaches a published port by IPv6 and cannot be forwarded by the
+    /// kernel; `None` where it relays nothing.
+    #[serde(default)]
+    pub relay: Option<u16>,
 }
 
 /// What the engine may use of the host: told at its start, and the same until its end.
@@ -238,6 +242,8 @@ pub enum Fact {
     NoEndpoint(EndpointId, u64),
     /// An address need not rest any longer.
     Rested(NetworkId, IpAddr),
+    /// The engine relays on this port, or does not.
+    Relay(Option<u16>),
 }
 
 /// Facts that change together.
@@ -282,6 +288,7 @@ impl World {
             Fact::Rested(network, addr) => {
                 self.wake(network, *addr);
             }
+            Fact::Relay(port) => self.relay = *port,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Expressions of a rule, for the kernel: the same ones that nft makes of the same words, so that it shows those words.
 
-use super::numbers::{data, rule};
+use super::numbers::{FAMILY_INET, data, rule};
 use super::value;
 use crate::attr::Writer;
 use plan::nft::{CtState, Expr, Family, Field, Rule, Value};
@@ -17,6 +17,11 @@ pub(super) const ESTABLISHED: u32 = 2;
 pub(super) const RELATED: u32 = 4;
 pub(super) const NEW: u32 = 8;
 pub(super) const DST_NAT: u32 = 32;
+/// Where the flags of TCP are (RFC 9293 §3.1): base, offset, length; and some of them.
+pub(super) const TCP_FLAGS: (u32, u32, u32) = (libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32, 13, 1);
+pub(super) const FIN_SYN_RST_ACK: u8 = 0x17;
+pub(super) const SYN_RST: u8 = 6;
+pub(super) const SYN: u8 = 2;
 /// `RTN_LOCAL`
 pub(super) const LOCAL: u32 = 2;
 /// Numbers of the families of addresses in `meta nfproto`, and in `meta protocol` of a frame: IPv4, IPv6, ARP.
@@ -49,10 +54,6 @@ pub(super) const PLACES: [Place; 12] = [
     place(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, Field::NdTarget),
 ];
 
-/// The flags of TCP's header, SYN and RST (RFC 9293 §3.1).
-pub(super) const TCP_FLAGS: (u32, u32, u32) = (libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32, 13, 1);
-pub(super) const SYN: u8 = 2;
-pub(super) const SYN_RST: u8 = 2 | 4;
 /// `NFT_RT_TCPMSS`: the largest segment that the route takes.
 pub(super) const ROUTE_MSS: u32 = 3;
 /// TCP's option for the largest segment (RFC 9293 §3.2), and where in it the number stands.
@@ -128,6 +129,14 @@ impl RuleOut {
                 self.load_ct(libc::NFT_CT_STATUS, FIRST, None);
                 self.any_bit_of(DST_NAT, !not);
             }
+            Expr::TcpNotFirst => {
+                let (base, offset, len) = TCP_FLAGS;
+                self.expression("payload", |e| {
+                    e.be32(1, FIRST).be32(2, base).be32(3, offset).be32(4, len);
+                });
+                self.mask(&[FIN_SYN_RST_ACK]);
+                self.compare(true, &[SYN]);
+            }
             Expr::FibDaddrLocal => {
                 self.expression("fib", |e| {
                     // NFTA_FIB_DREG, NFTA_FIB_RESULT = address type, NFTA_FIB_FLAGS = by destination
@@ -148,6 +157,14 @@ impl RuleOut {
                     if *port {
                         e.be32(5, register(words));
                     }
+                });
+            }
+            Expr::DnatPort { fields, map } => {
+                self.load(fields);
+                self.look_up(map, Some(FIRST), false);
+                self.expression("nat", |e| {
+                    // NFTA_NAT_TYPE = destination, FAMILY, REG_PROTO_MIN
+                    e.be32(1, 1).be32(2, FAMILY_INET.into()).be32(5, FIRST);
                 });
             }
             Expr::Masquerade => self.expression("masq", |_| {}),

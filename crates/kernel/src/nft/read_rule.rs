@@ -3,8 +3,10 @@
 //! Whatever else stands there becomes `Expr::Foreign`, so that a rule which somebody changed never equals one of ours.
 
 use super::batch::{HOOKS, chain_type};
-use super::expression::{self, DST_NAT, ESTABLISHED, FAMILIES, INVALID, LOCAL, METAS, NEW, PLACES, RELATED};
-use super::numbers::{chain, data, rule};
+use super::expression::{
+    self, DST_NAT, ESTABLISHED, FAMILIES, FIN_SYN_RST_ACK, INVALID, LOCAL, METAS, NEW, PLACES, RELATED, SYN, TCP_FLAGS,
+};
+use super::numbers::{FAMILY_INET, chain, data, rule};
 use super::value;
 use crate::attr::Attrs;
 use plan::nft::{Base, Chain, ChainType, CtState, Expr, Family, Field, Owner, Rule, Value, Why};
@@ -51,8 +53,8 @@ enum Load {
     FrameProtocol,
     CtState,
     CtStatus,
-    AddressType,
     TcpFlags,
+    AddressType,
     /// In the host's byte order.
     RouteMss,
     /// In the network's.
@@ -158,7 +160,7 @@ impl Reader {
 
     fn payload(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let (base, offset, len) = (attrs.be32(2)?, attrs.be32(3)?, attrs.be32(4)?);
-        if (base, offset, len) == expression::TCP_FLAGS {
+        if (base, offset, len) == TCP_FLAGS {
             return self.load(attrs.be32(1)?, Load::TcpFlags);
         }
         let mut places = PLACES.iter();
@@ -253,9 +255,8 @@ impl Reader {
                 return Some(());
             }
             (Load::AddressType, None) => (!not && number == Some(LOCAL)).then_some(Expr::FibDaddrLocal)?,
-            (Load::TcpFlags, Some([expression::SYN_RST])) => {
-                (!not && bytes == [expression::SYN]).then_some(Expr::TcpOpens)?
-            }
+            (Load::TcpFlags, Some([expression::SYN_RST])) => (!not && bytes == [SYN]).then_some(Expr::TcpOpens)?,
+            (Load::TcpFlags, Some([FIN_SYN_RST_ACK])) => (not && bytes == [SYN]).then_some(Expr::TcpNotFirst)?,
             (Load::CtState, Some(_)) => {
                 (not && number == Some(0)).then_some(())?;
                 Expr::Ct(match bits? {
@@ -311,6 +312,15 @@ impl Reader {
     fn nat(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let (fields, map) = self.looked_up.take()?;
         let family = attrs.be32(2)?;
+        let plain = attrs.be32(7).unwrap_or_default() & !FLAGS_OF_VALUES == 0 && attrs.be32(1)? == 1;
+        plain.then_some(())?;
+        if family == u32::from(FAMILY_INET) {
+            let first = |kind: u16| attrs.be32(kind).is_none_or(|register| word(register) == Some(0));
+            let port_alone = attrs.get(3).is_none() && attrs.get(4).is_none() && attrs.get(5).is_some();
+            (port_alone && first(5) && first(6)).then_some(())?;
+            self.body.push(Expr::DnatPort { fields, map });
+            return Some(());
+        }
         let (v6, words) = match family {
             2 => (false, 1),
             10 => (true, 4),
@@ -322,8 +332,7 @@ impl Reader {
         let port = register(5);
         let one_port = register(6).is_none_or(|end| Some(end) == port);
         let port_follows = port.is_none_or(|port| port == Some(words));
-        let plain = attrs.be32(7).unwrap_or_default() & !FLAGS_OF_VALUES == 0;
-        (attrs.be32(1)? == 1 && one_address && one_port && port_follows && plain).then_some(())?;
+        (one_address && one_port && port_follows).then_some(())?;
         self.body.push(Expr::Dnat { v6, fields, map, port: port.is_some() });
         Some(())
     }

@@ -2,8 +2,9 @@ use crate::{addr, bridge, id, inside, name, open, up, veth};
 use kernel::watch::{Moved, Watch, surprising};
 use plan::apply::Kernel;
 use plan::firewall;
+use plan::flows::{Answers, Flows};
 use plan::netstate::{IpFamily, NetState, Ns, Op};
-use plan::nft::TableName;
+use plan::nft::{Data, Element, Owner, TableName, Value, Why};
 use std::time::Duration;
 
 #[test]
@@ -129,18 +130,77 @@ fn flows_are_forgotten_by_what_they_were_for() {
         for to in ["10.1.0.2:53", "[fd00:1::2]:53", "10.1.0.2:54"] {
             lab.here().udp(to, "?").unwrap();
         }
-        let mut seen = Vec::new();
-        let count = |flow: &kernel::conntrack::Flow| flow.to.port() == 53;
-        let forgotten = host.forget_flows(count).unwrap();
-        assert_eq!(forgotten, 2);
-        let keep = std::cell::RefCell::new(&mut seen);
-        host.forget_flows(|flow| {
-            keep.borrow_mut().push(flow.clone());
-            false
-        })
-        .unwrap();
-        assert!(seen.iter().all(|flow| flow.to.port() != 53), "{seen:?}");
-        let other = seen.iter().find(|flow| flow.to.port() == 54).unwrap();
-        assert_eq!((other.proto, other.answers.to_string().as_str()), (17, "10.1.0.2:54"));
+        let tracked = || {
+            let all = std::fs::read_to_string("/proc/net/nf_conntrack").unwrap();
+            let to = |port: u16| all.lines().filter(|line| line.contains(&format!(" dport={port} "))).count();
+            [53, 54].map(to)
+        };
+        assert_eq!(tracked(), [2, 1]);
+        let four = |ports, answers| Flows { v6: false, proto: 17, to: None, ports, answers };
+        let container = Answers::Address("10.1.0.2".parse().unwrap());
+        let mut forget = |flows: &[Flows]| {
+            host.perform(&Op::ForgetFlows(flows.to_vec())).unwrap();
+            tracked()
+        };
+        // Another protocol, another who answers, another port, and who is no address of the host.
+        let other = Answers::Address("10.1.0.3".parse().unwrap());
+        let others = [
+            Flows { proto: 6, ..four((53, 53), container) },
+            four((53, 53), other),
+            four((55, 60000), container),
+            four((1, 52), container),
+            four((53, 54), Answers::Host),
+        ];
+        assert_eq!(forget(&others), [2, 1]);
+        for one in &others {
+            assert_eq!(forget(std::slice::from_ref(one)), [2, 1], "{one}");
+        }
+        assert_eq!(forget(&[four((53, 53), container)]), [1, 1]);
+        assert_eq!(
+            forget(&[Flows { v6: true, ..four((1, 60), Answers::Address("fd00:1::2".parse().unwrap())) }]),
+            [0, 1]
+        );
+        assert_eq!(forget(&[four((54, 54), other), four((40, 60), container)]), [0, 0]);
+        // What was for the host itself.
+        let here = lab.here().serve_udp("10.1.0.1:53", "here");
+        sandbox.udp("10.1.0.1:53", "?").unwrap();
+        assert_eq!(tracked(), [1, 0]);
+        let mut forget = |answers| {
+            host.perform(&Op::ForgetFlows(vec![four((53, 53), answers)])).unwrap();
+            tracked()
+        };
+        assert_eq!(forget(Answers::Address("10.1.0.9".parse().unwrap())), [1, 0]);
+        assert_eq!(forget(Answers::Host), [0, 0]);
+        drop(here);
+    })
+}
+
+#[test]
+fn a_translated_flow_is_asked_whom_it_was_for() {
+    lab::alone(|lab| {
+        let mut host = open(lab);
+        let mut table = firewall::skeleton();
+        let relayed = table.sets.get_mut("relayed6").unwrap();
+        for proto in [6, 17] {
+            let data = Some(Data::Parts(vec![Value::Port(7000)]));
+            let element = Element { data, why: Why::new("test", Owner::Engine) };
+            relayed.elements.insert(vec![Value::Proto(proto), Value::Port(80)], element);
+        }
+        host.perform(&Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table }).unwrap();
+        let socket = std::net::UdpSocket::bind("[::]:7000").unwrap();
+        let client = std::net::UdpSocket::bind("[::1]:0").unwrap();
+        client.send_to(b"?", "[::1]:80").unwrap();
+        let (_, from) = socket.recv_from(&mut [0; 8]).unwrap();
+        let mut originals = kernel::conntrack::Originals::open().unwrap();
+        let mut find = |from, answers: &str| originals.find(17, from, answers.parse().unwrap()).unwrap();
+        assert_eq!(find(from, "[::1]:7000"), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(find(from, "[::1]:7001"), None);
+        // The answer comes from where the question went.
+        client.connect("[::1]:80").unwrap();
+        socket.send_to(b"!", from).unwrap();
+        assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
+        let _served = lab.here().serve_tcp("[::]:7000", "relay");
+        let stream = lab.here().connect("[::1]:80").unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), "[::1]:80".parse().unwrap());
     })
 }

@@ -215,6 +215,15 @@ pub enum Refusal {
         /// The network.
         network: String,
     },
+    /// A host address from which only the engine's relay could lead to the container.
+    #[error(
+        "cannot publish {spec}: from that address the engine would have to relay it, which it does for TCP and UDP only; \
+         publish it on an address of a family that the container has"
+    )]
+    PortNotRelayed {
+        /// As `-p` would spell it.
+        spec: String,
+    },
     /// Another container has the port.
     #[error(
         "driver failed programming external connectivity on endpoint {name} ({endpoint}): Bind for {addr} failed: \
@@ -397,7 +406,8 @@ impl Refusal {
             | Mac(_)
             | PortSpec(_)
             | PortRanges { .. }
-            | PortFamily { .. } => Kind::Invalid,
+            | PortFamily { .. }
+            | PortNotRelayed { .. } => Kind::Invalid,
         }
     }
 }

@@ -29,6 +29,7 @@ fn statement() -> impl Strategy<Value = String> {
         (1..20u16).prop_map(|n| format!("127.0.0.1:{n}-{}:{n}-{}", n + 4, n + 4)),
         (1..20u16).prop_map(|n| format!("127.0.0.2:{n}-{}:{}-{}", n + 4, n + 50, n + 54)),
         (1..20u16).prop_map(|n| format!(":{n}-{}", n + 3)),
+        (1..20u16).prop_map(|n| format!("[::1]:{n}-{}:{n}-{}", n + 6, n + 6)),
     ];
     let ports = prop::collection::vec(port, 0..3).prop_map(|ports| {
         ports.iter().fold(String::new(), |mut text, port| {
@@ -76,7 +77,7 @@ pub fn two_scripts(statements: usize) -> impl Strategy<Value = (String, String)>
 /// A script played where four bridges were made by hand.
 pub fn play(script: &str) -> Scene {
     let mut scene = Scene::default();
-    scene.play("link hand0; link hand1; link hand2; link hand3");
+    scene.play("link hand0; link hand1; link hand2; link hand3; relay 61000");
     scene.play(script);
     scene
 }

@@ -2,7 +2,7 @@
 
 use crate::scenario::{endpoint_id, network_id, refusals, sandbox_id, scene, world};
 use plan::decide::{self, Kind, SubnetWish};
-use plan::world::World;
+use plan::world::{Proto, World};
 
 /// The endpoints that a text leaves, one a line.
 fn check(text: &str, shown: &str) {
@@ -466,4 +466,86 @@ fn ports_change_while_a_container_runs() {
         "net in 10.1.0.0/24 internal; run a on in; publish a in 80:80",
         "network in is internal: ports of its containers cannot be published",
     );
+}
+
+#[test]
+fn ports_of_ipv6_lead_to_ipv4_by_the_relay() {
+    let app = "relay 61000; net app 10.1.0.0/24";
+    check(
+        &format!("{app}; run a on app publish 8080:80 publish [2001:db8::1]:81:81/udp publish :7"),
+        "a eth0 on app: 10.1.0.2 out -p 8080:80 -p 49153:7 -p [::]:8080:80 -p [::]:49153:7 -p [2001:db8::1]:81:81/udp",
+    );
+    // On one IPv4 address, where the kernel has no IPv6, or of a protocol that is not relayed: as without a relay.
+    check(
+        &format!("{app}; run a on app publish 127.0.0.1:80:80 publish 80:80/sctp"),
+        "a eth0 on app: 10.1.0.2 out -p 127.0.0.1:80:80 -p 80:80/sctp",
+    );
+    check(&format!("no6; {app}; run a on app publish 80:80"), "a eth0 on app: 10.1.0.2 out -p 80:80");
+    let relayed = "from that address the engine would have to relay it, which it does for TCP and UDP only; publish it on \
+                   an address of a family that the container has";
+    refused(
+        &format!("{app}; run a on app publish [2001:db8::1]:80:80/sctp"),
+        &format!("cannot publish [2001:db8::1]:80:80/sctp: {relayed}"),
+    );
+    refused(
+        "relay 61000; net app 10.1.0.0/24 fd01::/64; run a on app publish [::1]:80:80/sctp",
+        &format!("cannot publish [::1]:80:80/sctp: {relayed}"),
+    );
+    // The same number on one address of IPv4 and on every one of IPv6, of two containers.
+    let (a, name) = (endpoint_id("b", "app"), "b");
+    refused(
+        &format!("{app}; run a on app publish 80:80; run b on app publish [::1]:80:80"),
+        &format!(
+            "driver failed programming external connectivity on endpoint {name} ({a}): Bind for [::]:80 failed: port is \
+             already allocated (by `a`)"
+        ),
+    );
+}
+
+#[test]
+fn the_relay_finds_who_is_meant() {
+    let world = scene(
+        "relay 61000; net app 10.1.0.0/24; net six 10.2.0.0/24 fd02::/64; run a on app publish 8000-8009:80-89 publish \
+         [::1]:8005:7; run b on six publish 9000:90/udp publish 127.0.0.1:9001:91",
+    )
+    .world;
+    let target = |proto: &str, to: &str| {
+        let proto = if proto == "tcp" { Proto::Tcp } else { Proto::Udp };
+        plan::relay::target(&world, proto, to.parse().unwrap()).map_or("nobody".into(), |to| to.to_string())
+    };
+    for (proto, to, who) in [
+        ("tcp", "[2001:db8::1]:8000", "10.1.0.2:80"),
+        ("tcp", "[2001:db8::1]:8009", "10.1.0.2:89"),
+        ("tcp", "[2001:db8::1]:8010", "nobody"),
+        ("udp", "[2001:db8::1]:8000", "nobody"),
+        ("tcp", "192.0.2.1:8003", "10.1.0.2:83"),
+        // The exact address wins.
+        ("tcp", "[::1]:8005", "10.1.0.2:7"),
+        ("tcp", "[::2]:8005", "10.1.0.2:85"),
+        // The same family, where the container has it.
+        ("udp", "[::1]:9000", "[fd02::2]:90"),
+        ("udp", "127.0.0.1:9000", "10.2.0.2:90"),
+        ("tcp", "127.0.0.1:9001", "10.2.0.2:91"),
+        ("tcp", "127.0.0.2:9001", "nobody"),
+        ("tcp", "[::1]:61000", "nobody"),
+    ] {
+        assert_eq!(target(proto, to), who, "{proto} {to}");
+    }
+}
+
+#[test]
+fn ranges_that_meet_on_the_loopback_address_are_relayed_once() {
+    let both = "relay 61000; net app 10.1.0.0/24 fd01::/64; run a on app publish 80-89:80-89 publish [::1]:85-94:5-14";
+    let world = scene(both).world;
+    let keys = |set: &str| {
+        let table = plan::firewall::table(&world);
+        table.sets[set].elements.keys().map(|key| format!("{:?}", key.last().unwrap())).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(keys("relayed_ranges_at6"), "PortRange(80, 89) PortRange(90, 94)");
+    assert_eq!(keys("relayed_ranges6"), "");
+    assert_eq!(keys("ranges6"), "PortRange(80, 89)");
+    // What goes leaves nothing of it.
+    let gone = scene(&format!("{both}; unpublish a app 5"));
+    let never = scene(&both.replace("85-94:5-14", "86-94:6-14"));
+    assert_eq!(plan::desired::desired(&gone.world), plan::desired::desired(&never.world));
 }

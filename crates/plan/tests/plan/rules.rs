@@ -57,6 +57,8 @@ fn base() {
            a published port into a container's address and port.\n\
          - `opening` sees the first packet of a TCP connection and the answer to it, and asks both ends for segments that\n  \
            fit the narrower of the ways to them: where ICMP is blocked, nobody would tell them.\n\
+         - `relayed` sends what the kernel cannot forward to the engine's own port, and lets nobody else in there: IPv6 to a\n  \
+           container that has only IPv4, and ::1.\n\
          - `forward` lets answers through, lets containers of one network talk, cuts internal networks off, and lets\n  \
            nothing else reach a container but what came by a published port.\n\
          - `postrouting` gives what leaves the host's address, and sends answers between containers of one network by way\n  \
@@ -92,6 +94,20 @@ fn published_port() {
         ),
         &["published4", "published6", "published_at4", "ranges4", "ranges6"],
         &["prerouting", "output", "published", "forward"],
+    );
+}
+
+#[test]
+fn relayed_port() {
+    doc(
+        "relayed-port.md",
+        "Published ports that the engine relays",
+        "Between IPv6 and a container that has only IPv4 the kernel translates nothing, and what is for ::1 never leaves the\n\
+         host. Such ports are elements of maps too, a range is one; their answer is the one port on which the engine listens.\n\
+         The address stays, and connection tracking remembers the port.",
+        "relay 61000; net app 10.1.0.0/24 bridge app0; net six 10.2.0.0/24 fd02::/64 bridge six0; run web on app publish 8080:80 publish [2001:db8::1]:8443:443; run media on app publish 20000-20999:20000-20999/udp; run both on six publish 9090:90",
+        &["relay", "relayed6", "relayed_at6", "relayed_ranges6", "published6"],
+        &["published", "relayed"],
     );
 }
 

@@ -10,7 +10,7 @@
 //! publish web app 81:81                more ports while it runs; unpublish web app 81
 //! promise app A                        some container that does not run has asked for an address
 //! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, uplink MTU,
-//! strangers N on BRIDGE, resolver A
+//! strangers N on BRIDGE, resolver A, no6, relay 61000
 //! ```
 
 use ipnet::IpNet;
@@ -196,6 +196,10 @@ impl Scene {
             ["route", net] => self.facts.routes.push(net.parse().unwrap()),
             ["resolver", addr] => self.facts.resolvers.push(addr.parse().unwrap()),
             ["no6"] => self.facts.has_ipv6 = false,
+            ["relay", port] => {
+                let port = port.parse().unwrap();
+                self.take(Ok(vec![plan::world::Fact::Relay(Some(port))]));
+            }
             ["ephemeral", from, to] => self.facts.ephemeral = (from.parse().unwrap(), to.parse().unwrap()),
             other => panic!("no such statement: {other:?}"),
         }

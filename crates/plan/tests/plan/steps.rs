@@ -39,6 +39,10 @@ fn the_first_network() {
     );
 }
 
+fn host_end(container: &str) -> String {
+    IfName::host_end(&crate::scenario::endpoint_id(container, "app")).to_string()
+}
+
 #[test]
 fn a_container_starts_and_stops() {
     let web = format!("{APP}; run web on app publish 8080:80");
@@ -55,16 +59,38 @@ fn a_container_starts_and_stops() {
          add address 10.1.0.2/24 to eth0 in sandbox {sandbox} [ep]
          add route to 0.0.0.0/0 via 10.1.0.1 dev eth0 in sandbox {sandbox} [ep]"
     );
-    let host_end = desired(&world(&web)).spaces[&Ns::Host].links.keys().last().unwrap().to_string();
-    check(APP, &web, &start.replace(host, &host_end));
+    check(APP, &web, &start.replace(host, &host_end("web")));
     check(
         &web,
         APP,
         &format!(
             "change 1 elements of table inet berth in host [engine]
              delete namespace {sandbox} [sb]
-             change 4 elements of table bridge berth in host [engine]"
+             change 4 elements of table bridge berth in host [engine]
+             forget flows to 0.0.0.0:8080-8080/tcp answered by 10.1.0.2 [engine]"
         ),
+    );
+}
+
+#[test]
+fn flows_do_not_outlive_their_ports() {
+    let web = format!("{APP}; relay 61000; run web on app");
+    let more = format!("{web} publish 8080:80 publish 192.0.2.1:53:5353/udp publish [::1]:7:7/udp");
+    check(
+        &web,
+        &more,
+        &format!(
+            "change 4 elements of table inet berth in host [engine]
+             switch isolation off, hairpin on and groups on of port {} [ep]
+             forget flows to 192.0.2.1:53-53/udp answered by the host, [::1]:7-7/udp answered by the host [engine]",
+            host_end("web")
+        ),
+    );
+    check(
+        &more,
+        &format!("{web} publish 8080:80"),
+        "change 2 elements of table inet berth in host [engine]
+         forget flows to 192.0.2.1:53-53/udp answered by 10.1.0.2, [::1]:7-7/udp answered by the relay on 61000 [engine]",
     );
 }
 

@@ -21,7 +21,7 @@ pub struct Understood {
 ///
 /// # Errors
 /// Whatever is none of a driver, an option or an address, or is not there yet.
-pub fn understand(body: NetworkCreateRequest, mtu: u32) -> Result<Understood> {
+pub fn understand(body: NetworkCreateRequest, mtu: Option<u32>) -> Result<Understood> {
     let options: BTreeMap<String, String> = body.options.unwrap_or_default().into_iter().collect();
     let ipam = body.ipam.unwrap_or_default();
     let id = NetworkId::try_from("0".repeat(64)).map_err(|bad| Error::Fault(bad.to_string()))?;
@@ -74,7 +74,7 @@ fn option(wish: &mut NetworkWish, name: &str, value: &str) -> Result<()> {
             wish.host_ip = Some(addr).filter(|addr| !addr.is_unspecified());
         }
         "com.docker.network.driver.mtu" => {
-            wish.mtu = value.parse().map_err(|_| bad("it is no number of bytes"))?;
+            wish.mtu = Some(value.parse().map_err(|_| bad("it is no number of bytes"))?);
         }
         "com.docker.network.enable_ipv6" => wish.ipv6 |= switch()?,
         "com.docker.network.enable_ipv4" => wish.ipv4 &= switch()?,
@@ -148,7 +148,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn made(body: Value) -> Result<Understood> {
-        understand(serde_json::from_value(body).unwrap(), 1500)
+        understand(serde_json::from_value(body).unwrap(), Some(1500))
     }
 
     fn with(name: &str, value: &str) -> Result<NetworkWish> {
@@ -164,7 +164,7 @@ mod tests {
         assert!(bridge("inhibit_ipv4", "true").unnumbered);
         assert_eq!(bridge("host_binding_ipv4", "127.0.0.1").host_ip, "127.0.0.1".parse().ok());
         assert_eq!(bridge("host_binding_ipv4", "0.0.0.0").host_ip, None);
-        assert_eq!(with("com.docker.network.driver.mtu", "1400").unwrap().mtu, 1400);
+        assert_eq!(with("com.docker.network.driver.mtu", "1400").unwrap().mtu, Some(1400));
         // What nobody knows is kept, and does nothing.
         assert_eq!(with("colour", "red").unwrap().about.options["colour"], "red");
     }
