@@ -27,6 +27,7 @@ pub const TEST: &[Package] = &[
     Package { name: "nftables", why: "lists the firewall as its users would" },
     Package { name: "docker-registry", why: "a registry to push to and pull from" },
     Package { name: "runc", why: "another OCI runtime for the shim to drive" },
+    Package { name: "skopeo", why: "another tool that reads and writes archives of images" },
 ];
 
 /// Sees to it that all packages are there: installs what is missing if root asks on Debian, and otherwise fails with the
