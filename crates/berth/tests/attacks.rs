@@ -1,6 +1,6 @@
 //! A container that makes its frames by hand: as whom it speaks, what it makes others believe, and where it gets.
 
-use lab::frame::{self, ICMPV6, Mac, kind};
+use lab::frame::{self, ICMP, ICMPV6, Mac, TCP, UDP, kind};
 use lab::{Engine, Host, Lab, Wire};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -8,9 +8,6 @@ use std::time::Duration;
 /// All nodes of a link, as IPv6 and as Ethernet have it (RFC 4291 §2.7.1, RFC 2464 §7).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
-/// `IPPROTO_UDP`, `IPPROTO_ICMP`
-const UDP: u8 = 17;
-const ICMP: u8 = 1;
 /// Headers that may stand before ICMPv6 (RFC 8200 §4).
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
@@ -406,7 +403,7 @@ fn the_host_carries_nothing_between_containers_that_are_kept_apart() {
             };
             say("IPv4", kind::IPV4, &|mark| datagram(evil.addr4, good.addr4, mark));
             let tcp = [0x15, 0xb3, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
-            say("TCP", kind::IPV4, &|mark| frame::ipv4(evil.addr4, good.addr4, 6, &[&tcp[..], mark].concat()));
+            say("TCP", kind::IPV4, &|mark| frame::ipv4(evil.addr4, good.addr4, TCP, &[&tcp[..], mark].concat()));
             say("an echo", kind::IPV4, &|mark| {
                 frame::ipv4(evil.addr4, good.addr4, ICMP, &frame::icmp(8, 0, &[&[0; 4], mark].concat()))
             });

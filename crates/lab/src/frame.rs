@@ -80,16 +80,30 @@ pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
     [&[0x60, 0, 0, 0, length[0], length[1], next, 255][..], &from.octets(), &to.octets(), payload].concat()
 }
 
-/// An ICMPv6 message (RFC 4443), whose checksum covers the addresses too.
+/// An ICMPv6 message (RFC 4443).
 pub fn icmp6(from: Ipv6Addr, to: Ipv6Addr, kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut message = [&[kind, 0, 0, 0], body].concat();
+    with_sum6(from, to, ICMPV6, [&[kind, 0, 0, 0], body].concat(), 2)
+}
+
+/// A datagram with the checksum that IPv6 wants of it.
+pub fn udp6(from: Ipv6Addr, to: Ipv6Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    with_sum6(from, to, UDP, udp(ports.0, ports.1, payload), 6)
+}
+
+/// The checksum of what IPv6 carries covers the addresses too (RFC 8200 §8.1); `at` is its place.
+fn with_sum6(from: Ipv6Addr, to: Ipv6Addr, next: u8, mut message: Vec<u8>, at: usize) -> Vec<u8> {
     let length = (message.len() as u32).to_be_bytes();
-    let pseudo = [&from.octets()[..], &to.octets(), &length, &[0, 0, 0, ICMPV6], &message].concat();
-    let sum = checksum(&pseudo).to_be_bytes();
-    message[2..4].copy_from_slice(&sum);
+    let pseudo = [&from.octets()[..], &to.octets(), &length, &[0, 0, 0, next], &message].concat();
+    message[at..at + 2].copy_from_slice(&checksum(&pseudo).to_be_bytes());
     message
 }
 
+/// `IPPROTO_ICMP`
+pub const ICMP: u8 = 1;
+/// `IPPROTO_TCP`
+pub const TCP: u8 = 6;
+/// `IPPROTO_UDP`
+pub const UDP: u8 = 17;
 /// `IPPROTO_ICMPV6`
 pub const ICMPV6: u8 = 58;
 

@@ -119,6 +119,8 @@ fn definitions() -> BTreeMap<String, Set> {
         ("bridges", set(&[IfName])),
         ("internal", set(&[IfName])),
         ("siblings", set(&[IfName, IfName])),
+        ("containers4", blocks(Addr4)),
+        ("containers6", blocks(Addr6)),
         ("hairpin4", blocks_behind(Addr4)),
         ("hairpin6", blocks_behind(Addr6)),
         ("loopback4", blocks(Addr4)),
@@ -176,10 +178,17 @@ fn early() -> Vec<Rule> {
     let lo = || Expr::Is { field: Field::Iif, not: true, value: Value::IfName(IfName::loopback()) };
     // Translation comes before the kernel's own check for such packets and would let them past it.
     let body = |addr| vec![lo(), within(&[addr], "loopback4"), Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    // The kernel's own check for this (rp_filter) is off or loose on most hosts, and IPv6 has none.
+    let containers = |addr, set| {
+        let elsewhere = vec![lo(), outside(Field::Iif, "bridges"), within(&[addr], set)];
+        [elsewhere, vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]].concat()
+    };
     // Bridges of ours let packets of 127.0.0.0/8 pass, so the kernel's own check for their source is off there.
     vec![
         rule("nobody outside reaches what is published on 127.0.0.1", body(Field::Daddr4)),
         rule("nobody outside speaks as the host's own 127.0.0.1", body(Field::Saddr4)),
+        rule("nobody outside speaks as a container", containers(Field::Saddr4, "containers4")),
+        rule("nobody outside speaks as a container", containers(Field::Saddr6, "containers6")),
     ]
 }
 
@@ -292,6 +301,15 @@ fn add_network(table: &mut Table, network: &Network) {
     let why = |text: &str| Why::new(format!("{}: {text}", network.name), owner);
     let bridge = || Value::IfName(network.bridge.clone());
     put(table, "bridges", vec![bridge()], None, why("its bridge"));
+    // On a bridge made by hand there may be others, and ways to them that its owner knows.
+    if !network.foreign_bridge {
+        if let Some(v4) = &network.v4 {
+            put(table, "containers4", vec![block(v4.net)], None, why("its addresses"));
+        }
+        if let Some(v6) = &network.v6 {
+            put(table, "containers6", vec![block(v6.net)], None, why("its addresses"));
+        }
+    }
     if network.icc {
         put(table, "siblings", vec![bridge(), bridge()], None, why("its containers reach each other"));
     }

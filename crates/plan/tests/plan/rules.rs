@@ -52,7 +52,7 @@ fn base() {
          its sets and maps, and never a rule. Every policy is accept: what does not concern a bridge of berth's passes\n\
          untouched, and a drop of somebody else's table still drops.\n\n\
          - `early` drops packets from outside that claim to be meant for 127.0.0.1, before they could be translated to a\n  \
-           port that is published there, and those that claim to come from there.\n\
+           port that is published there, and those that claim to come from there or from a container.\n\
          - `prerouting` and `output` send packets that are meant for the host itself to `published`, where the maps turn\n  \
            a published port into a container's address and port.\n\
          - `opening` sees the first packet of a TCP connection and the answer to it, and asks both ends for segments that\n  \

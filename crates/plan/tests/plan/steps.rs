@@ -113,7 +113,7 @@ fn a_networks_rules_outlive_its_containers() {
         &both,
         APP,
         &format!(
-            "change 1 elements of table inet berth in host [engine]
+            "change 2 elements of table inet berth in host [engine]
              delete namespace {sandbox} [sb]
              delete link web0 in host [net]
              change 3 elements of table inet berth in host [engine]
