@@ -149,7 +149,10 @@ fn what_somebody_breaks_is_put_right_within_a_second() {
             &["nft", "flush", "ruleset"][..],
             &["nft", "delete", "table", "inet", "berth"],
             &["ip", "link", "del", &veth],
+            &["nft", "delete", "table", "bridge", "berth"],
             &["ip", "addr", "flush", "dev", "berth0"],
+            &["ip", "addr", "del", "172.17.0.1/16", "dev", "berth0"],
+            &["sysctl", "-qw", "net.ipv4.ip_forward=0"],
             &["ip", "link", "del", "berth0"],
         ] {
             damaged.push(std::time::SystemTime::now());

@@ -99,9 +99,12 @@ impl Net {
         }
         let mut kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
         let default_mtu = kernel.facts().doing("look at the host's network")?.default_mtu;
-        let world = Arc::new(RwLock::new(world));
+        let world = Arc::new(RwLock::new(World { means: config.means, ..world }));
         let relay = Relay::new(world.clone());
-        let (port, listening) = relay.open(read(&world).relay).unzip();
+        // Rules lead to the relay, and others keep strangers from it.
+        let ruled = config.means.firewall4 || config.means.firewall6;
+        let opened = if ruled { relay.open(read(&world).relay) } else { None };
+        let (port, listening) = opened.unzip();
         if port != read(&world).relay {
             let change = vec![Fact::Relay(port)];
             store.commit(&change)?;

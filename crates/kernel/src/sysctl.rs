@@ -9,7 +9,10 @@ use plan::netstate::IpFamily;
 use std::path::PathBuf;
 use std::{fs, io};
 
-/// `RTM_GETNETCONF` (linux/rtnetlink.h)
+/// `RTM_NEWNETCONF` and `RTM_DELNETCONF` (linux/rtnetlink.h), as notices.
+pub(crate) const NETCONF: std::ops::RangeInclusive<u16> = NEW_NETCONF..=81;
+const NEW_NETCONF: u16 = 80;
+/// `RTM_GETNETCONF`
 const GET_NETCONF: u16 = 82;
 /// `NETCONFA_IFINDEX` (linux/netconf.h)
 const IFINDEX: u16 = 1;
@@ -58,6 +61,18 @@ pub(crate) fn forwards(rt: &mut Rtnetlink, family: IpFamily) -> Result<bool, Ref
         Err(refused) if [libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&refused.errno) => Ok(false),
         Err(refused) => Err(refused),
     }
+}
+
+/// What a notice says about the forwarding of a whole namespace; `None` if it is about something else.
+pub(crate) fn noticed(kind: u16, body: &[u8]) -> Option<(IpFamily, bool)> {
+    let attrs = Attrs(body.get(4..)?);
+    let family = match i32::from(*body.first()?) {
+        libc::AF_INET => IpFamily::V4,
+        libc::AF_INET6 => IpFamily::V6,
+        _ => return None,
+    };
+    let whole = kind == NEW_NETCONF && attrs.get(IFINDEX) == Some(&ALL.to_ne_bytes());
+    whole.then(|| attrs.ne32(FORWARDING)).flatten().map(|on| (family, on == 1))
 }
 
 /// Let a bridge of ours use its link-local address at once. Its address is made of its own Ethernet address, which

@@ -6,11 +6,11 @@ use crate::fault::Refused;
 use crate::nft::{NEWGEN, SUBSYSTEM};
 use crate::rtnetlink;
 use crate::socket::{Message, Socket};
-use crate::{Fault, Host, address, link, marks};
+use crate::{Fault, Host, address, link, marks, sysctl};
 use netlink_packet_route::RouteNetlinkMessage as Notice;
 use netlink_packet_route::route::{RouteHeader, RouteProtocol};
 use plan::ids::IfName;
-use plan::netstate::{Errno, LinkKind, NetState, Ns};
+use plan::netstate::{Errno, IpFamily, LinkKind, NetState, Ns};
 use plan::nft::Owner;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
@@ -18,8 +18,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// `RTNLGRP_*` (linux/rtnetlink.h): links, addresses and routes of both families.
-const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// `RTNLGRP_*` (linux/rtnetlink.h): links, addresses, routes and settings of both families.
+const GROUPS: [u32; 7] = [1, 5, 7, 9, 11, 24, 25];
 /// `NFNLGRP_NFTABLES`
 const NFTABLES: u32 = 7;
 
@@ -45,6 +45,13 @@ pub enum Moved {
     },
     /// A route of somebody else's came or went in the main table, by no address's doing.
     StrangersRoute,
+    /// Forwarding was switched.
+    Forwarding {
+        /// Of which family.
+        family: IpFamily,
+        /// On?
+        on: bool,
+    },
     /// The ruleset changed.
     Firewall {
         /// By our sockets.
@@ -77,6 +84,7 @@ pub struct LinkNow {
 /// notices, mostly: some of what they entail is told like a stranger's doing, and then one look too many is taken.
 pub fn surprising(moved: &[Moved], believed: &NetState) -> bool {
     let links = believed.spaces.get(&Ns::Host).map(|host| &host.links);
+    let forwards = |family| believed.spaces.get(&Ns::Host).is_some_and(|host| host.forwarding.contains(&family));
     let link = |name: &IfName| links.and_then(|links| links.get(name));
     // A link that was just made shows all of its steps; only the last one tells what it is.
     let mut last: BTreeMap<&IfName, &Moved> = BTreeMap::new();
@@ -86,6 +94,7 @@ pub fn surprising(moved: &[Moved], believed: &NetState) -> bool {
             Moved::NoLink(name) => last.insert(name, one),
             Moved::Address { by_us } | Moved::Route { by_us } | Moved::Firewall { by_us } if *by_us => None,
             Moved::StrangersRoute => None,
+            Moved::Forwarding { family, on } if *on || !forwards(*family) => None,
             _ => return true,
         };
     }
@@ -108,7 +117,7 @@ pub fn around(moved: &[Moved]) -> bool {
     moved.iter().any(|one| match one {
         Moved::Link(now) => !now.ours,
         Moved::Address { by_us } | Moved::Firewall { by_us } => !by_us,
-        Moved::StrangersRoute | Moved::Lost => true,
+        Moved::StrangersRoute | Moved::Forwarding { .. } | Moved::Lost => true,
         // Of a link that went it is not known whose it was; ports of strangers that go make nothing worse.
         Moved::NoLink(_) | Moved::Route { .. } => false,
     })
@@ -175,6 +184,10 @@ impl Watch {
             // Every transaction ends with one notice of the new generation; the others tell its details.
             (message.kind & 0xff == u16::from(NEWGEN)).then_some(())?;
             return Some(Moved::Firewall { by_us });
+        }
+        if sysctl::NETCONF.contains(&message.kind) {
+            let (family, on) = sysctl::noticed(message.kind, &message.body)?;
+            return Some(Moved::Forwarding { family, on });
         }
         match rtnetlink::parse(message.kind, &message.body) {
             Ok(Notice::NewLink(message)) => {

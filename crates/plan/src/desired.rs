@@ -2,9 +2,9 @@
 
 use crate::ids::{EndpointId, IfName, SandboxId};
 use crate::ipam::Block;
-use crate::netstate::{BridgePort, IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
+use crate::netstate::{BridgePort, Link, LinkKind, NetState, Ns, Route, Space};
 use crate::nft::{Owner, Table, TableName};
-use crate::world::{Change, Endpoint, Fact, Network, Subnet, World};
+use crate::world::{Change, Endpoint, Fact, Means, Network, Subnet, World};
 use crate::{firewall, guard};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +20,11 @@ pub fn desired(world: &World) -> NetState {
     }
     let mut host = Space::default();
     for network in world.networks.values() {
-        host.links.insert(network.bridge.clone(), bridge(network));
-        host.forwarding.extend(network.v4.as_ref().map(|_| IpFamily::V4));
-        host.forwarding.extend(network.v6.as_ref().map(|_| IpFamily::V6));
+        host.links.insert(network.bridge.clone(), bridge(network, &world.means));
+        host.forwarding.extend(network.families().filter(|_| world.means.forward));
     }
-    if !world.networks.is_empty() {
+    // A family that berth was told to leave alone needs no rules, and no other's need its own.
+    if world.networks.values().flat_map(Network::families).any(|family| world.means.firewall(family)) {
         host.tables.insert(TableName::inet(), firewall::table(world));
         host.tables.insert(TableName::bridge(), guard::table(world));
     }
@@ -64,6 +64,7 @@ pub fn follow(state: &mut NetState, before: &World, change: &Change) {
                 if let Some((new, network)) = new.and_then(|e| Some((e, before.networks.get(&e.network)?))) {
                     if let Some(table) = table(state, TableName::inet()) {
                         firewall::add_endpoint(table, new, before.relay);
+                        firewall::leave_alone(table, &before.means);
                     }
                     if let Some(table) = table(state, TableName::bridge()) {
                         guard::add_endpoint(table, new);
@@ -112,7 +113,7 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
     }
 }
 
-fn bridge(network: &Network) -> Link {
+fn bridge(network: &Network, means: &Means) -> Link {
     let kind = if network.foreign_bridge { LinkKind::ForeignBridge } else { LinkKind::Bridge };
     let four = network.v4.as_ref().filter(|_| !network.unnumbered).map(|v4| on(v4, v4.gateway));
     let six = network.v6.as_ref().map(|v6| on(v6, v6.gateway));
@@ -122,7 +123,8 @@ fn bridge(network: &Network) -> Link {
         up: true,
         addrs: four.into_iter().chain(six).flatten().collect(),
         no_ipv6: network.v6.is_none(),
-        route_localnet: network.v4.is_some() && !network.foreign_bridge,
+        // Only where rules keep others from using it.
+        route_localnet: network.v4.is_some() && !network.foreign_bridge && means.firewall4,
         ..Link::down(kind, network.mtu, owner)
     }
 }

@@ -384,7 +384,7 @@ impl Elements {
         let (ns, name) = (ns.clone(), name.clone());
         match (have, want) {
             (None, None) => {}
-            (Some(_), None) => self.after.push(step(Op::DelTable { ns, name }, "no network is left")),
+            (Some(_), None) => self.after.push(step(Op::DelTable { ns, name }, "no network needs it")),
             (Some(have), Some(want)) if have.same_rules(want) => {
                 let (now, later) = changes(have, want, links);
                 let change = |changes| Op::ChangeElements { ns: ns.clone(), table: name.clone(), changes };

@@ -10,7 +10,7 @@ use crate::nft::{
     Value, Verdict, Why,
 };
 use crate::relay::{Relayed, relayed};
-use crate::world::{Endpoint, Network, PortBinding, World};
+use crate::world::{Endpoint, Means, Network, PortBinding, World};
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -50,7 +50,24 @@ pub fn table(world: &World) -> Table {
             put(&mut table, "relay", vec![Value::Proto(proto), Value::Port(port)], None, why("the engine's relay"));
         }
     }
+    let ours = [(world.means.firewall4, IPV4, "IPv4"), (world.means.firewall6, IPV6, "IPv6")];
+    if let Some(forward) = table.chains.get_mut("forward") {
+        for (_, family, name) in ours.iter().filter(|(ours, ..)| !ours) {
+            let body = vec![is(Field::NfProto, Value::Proto(*family)), Expr::Verdict(Verdict::Accept)];
+            forward.rules.insert(0, rule(&format!("{name} is not for this table, as berth was told"), body));
+        }
+    }
+    leave_alone(&mut table, &world.means);
     table
+}
+
+/// Take out what is about a family that the engine was told to leave alone: the sets whose names end in its number.
+pub fn leave_alone(table: &mut Table, means: &Means) {
+    for (_, number) in [(means.firewall4, '4'), (means.firewall6, '6')].iter().filter(|(ours, _)| !ours) {
+        for (_, set) in table.sets.iter_mut().filter(|(name, _)| name.ends_with(*number)) {
+            set.elements.clear();
+        }
+    }
 }
 
 /// Put an endpoint's elements into a table; `relay` is the port of the engine's relay.

@@ -2,6 +2,7 @@
 
 use crate::decide::{Facts, Refusal};
 use crate::ids::{EndpointId, SandboxId};
+use crate::netstate::IpFamily;
 use crate::world::{Change, Endpoint, Fact, PortBinding, Proto, World};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -228,9 +229,26 @@ impl Board<'_> {
         }
     }
 
+    /// Those of them from which rules of ours lead to the container.
+    fn forwarded(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
+        let (may, left): (Vec<_>, Vec<_>) = self
+            .hosts(wish)?
+            .into_iter()
+            .partition(|ip| self.world.means.firewall(if ip.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 }));
+        match left.first() {
+            Some(host_ip) if may.is_empty() => {
+                let host_port = wish.host_port.map_or(0, |(from, _)| from);
+                let PortWish { proto, inner: inner_port, count, .. } = *wish;
+                let spec = PortBinding { proto, host_ip: *host_ip, host_port, inner_port, count }.to_string();
+                Err(Refusal::PortWithoutRules { spec, v6: host_ip.is_ipv6() })
+            }
+            _ => Ok(may),
+        }
+    }
+
     fn fixed(&mut self, wish: &PortWish) -> Result<(), Refusal> {
         let Some((host_port, _)) = wish.host_port else { return Ok(()) };
-        for host_ip in self.hosts(wish)? {
+        for host_ip in self.forwarded(wish)? {
             let PortWish { proto, inner: inner_port, count, .. } = *wish;
             let binding = PortBinding { proto, host_ip, host_port, inner_port, count };
             if self.given.contains(&binding) {
@@ -277,7 +295,7 @@ impl Board<'_> {
 
     /// One free port for each one inside.
     fn open(&mut self, wish: &PortWish) -> Result<(), Refusal> {
-        let hosts = self.hosts(wish)?;
+        let hosts = self.forwarded(wish)?;
         let (from, to) = wish.host_port.unwrap_or(self.facts.ephemeral);
         // Another port would fare no better on an address that the host does not have.
         let hopeless =

@@ -45,6 +45,13 @@ pub enum About {
         /// The link.
         dev: Option<IfName>,
     },
+    /// Rules should keep a network apart, and berth was told to have none.
+    Unprotected {
+        /// The network's name.
+        network: String,
+        /// Which rules are missing.
+        family: IpFamily,
+    },
     /// Forwarding is off, and berth was told to leave it alone.
     NotForwarding(IpFamily),
     /// A bridge has hardly a port left.
@@ -57,7 +64,7 @@ impl About {
     /// One word for programs that read events.
     pub fn word(&self) -> &'static str {
         match self {
-            About::Refused { .. } => "firewall",
+            About::Refused { .. } | About::Unprotected { .. } => "firewall",
             About::Overlap { .. } => "subnet",
             About::NotForwarding(_) => "forwarding",
             About::Ports(_) => "ports",
@@ -76,6 +83,7 @@ pub fn warnings(world: &World, around: &Around, had: &Warnings) -> Warnings {
     for network in world.networks.values() {
         all.extend(overlaps(world, around, network));
     }
+    all.extend(unprotected(world));
     all.extend(not_forwarding(world, around));
     all.extend(limits(world, around, had));
     all
@@ -187,6 +195,21 @@ fn elsewhere(world: &World, around: &Around, network: &Network, subnet: IpNet) -
         let value = free.map_or_else(|| "SUBNET".into(), |net| net.to_string());
         format!("make the network anew with --subnet {value}, or remove what overlaps")
     }
+}
+
+fn unprotected(world: &World) -> Vec<(About, Warning)> {
+    let mut all = Vec::new();
+    for network in world.networks.values().filter(|network| network.internal || !network.icc) {
+        for family in network.families().filter(|family| !world.means.firewall(*family)) {
+            let flag = if family == IpFamily::V4 { "--iptables" } else { "--ip6tables" };
+            let kept = if network.internal { "internal" } else { "one whose containers are kept apart" };
+            let text =
+                format!("network {} is {kept}, which only rules can do, and {flag}=false left none", network.name);
+            let help = format!("start the engine without {flag}=false");
+            all.push((About::Unprotected { network: network.name.clone(), family }, Warning { text, help }));
+        }
+    }
+    all
 }
 
 fn not_forwarding(world: &World, around: &Around) -> Vec<(About, Warning)> {

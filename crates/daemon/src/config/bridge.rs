@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use plan::decide::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu};
 use plan::ids::{IfName, NetworkId};
 use plan::ipam::Pool;
-use plan::world::Network;
+use plan::world::{Means, Network};
 use serde_json::Value;
 use std::net::IpAddr;
 
@@ -42,6 +42,15 @@ pub struct Bridge {
     pub host_ip: IpAddr,
 }
 
+/// What the engine may use of the host.
+pub(super) fn means(told: &Told) -> Means {
+    Means {
+        firewall4: told.switch("iptables", true),
+        firewall6: told.switch("ip6tables", true),
+        forward: told.switch("ip-forward", true),
+    }
+}
+
 /// Which device the default bridge is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -66,20 +75,6 @@ impl Bridge {
             return Err(Error::Invalid(
                 "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc \
                  or --iptables to true"
-                    .into(),
-            ));
-        }
-        for flag in ["iptables", "ip6tables"] {
-            if !told.switch(flag, true) {
-                return Err(Error::Absent(format!(
-                    "--{flag}=false: a berth without its firewall table is not there yet; its rules touch no other table"
-                )));
-            }
-        }
-        if !told.switch("ip-forward", true) {
-            return Err(Error::Absent(
-                "--ip-forward=false: a berth that leaves forwarding alone is not there yet; published ports and the way out \
-                 need it"
                     .into(),
             ));
         }

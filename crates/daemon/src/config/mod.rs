@@ -19,6 +19,7 @@ use crate::container::spec::{IpcMode, LogSpec, Seccomp};
 use crate::error::{Doing, Error, Result};
 use clap::ArgMatches;
 use plan::ipam::Pool;
+use plan::world::Means;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -64,6 +65,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// The default bridge.
     pub bridge: Bridge,
+    /// What the engine may use of the host: its firewall, its forwarding.
+    pub means: Means,
     /// From which blocks networks get their subnets; empty: Docker's.
     pub pools: Vec<Pool>,
     /// DNS servers of containers that name none; empty: the host's.
@@ -162,6 +165,7 @@ impl Config {
             runtimes,
             insecure_registries: insecure(told.list("insecure-registries"))?,
             bridge,
+            means: bridge::means(told),
             pools: bridge::pools(told)?,
             dns: told.list("dns").iter().map(|text| address(text)).collect::<Result<_>>()?,
             dns_search: told.list("dns-search"),

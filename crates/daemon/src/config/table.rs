@@ -237,7 +237,7 @@ pub const ROWS: &[Row] = &[
         "Registries that may be spoken to without TLS: HOST[:PORT] or CIDR",
     ),
     row("ip", "ip", Text, Used, "0.0.0.0", "Host address of published ports that name none"),
-    row("ip-forward", "ip-forward", Switch, Used, "true", "Turn on the kernel's forwarding"),
+    row("ip-forward", "ip-forward", Switch, Used, "true", "Turn on the kernel's forwarding where it is needed"),
     row(
         "ip-forward-no-drop",
         "ip-forward-no-drop",

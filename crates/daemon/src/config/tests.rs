@@ -149,9 +149,6 @@ fn every_wrong_value_is_named() {
 #[test]
 fn what_is_dangerous_to_go_without_is_refused_with_a_sentence() {
     for flags in [
-        "--iptables=false",
-        "--ip6tables=false",
-        "--ip-forward=false",
         "--userns-remap default",
         "--tlsverify",
         "--tls --tlscert c",

@@ -1,5 +1,5 @@
 use crate::{addr, bridge, id, inside, name, open, up, veth};
-use kernel::watch::{Moved, Watch, surprising};
+use kernel::watch::{Moved, Watch, around, surprising};
 use plan::apply::Kernel;
 use plan::firewall;
 use plan::flows::{Answers, Flows};
@@ -61,6 +61,7 @@ fn movements_are_noticed_with_who_made_them() {
         assert!(settled(&mut watch).is_empty());
         host.perform(&bridge("br0", 1500)).unwrap();
         host.perform(&Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table: firewall::skeleton() }).unwrap();
+        host.perform(&Op::SetForwarding { ns: Ns::Host, family: IpFamily::V4 }).unwrap();
         host.perform(&addr(Ns::Host, "br0", "10.1.0.1/24")).unwrap();
         host.perform(&up(Ns::Host, "br0", true)).unwrap();
         host.perform(&Op::AddSpace(id('a'))).unwrap();
@@ -82,6 +83,11 @@ fn movements_are_noticed_with_who_made_them() {
         let strangers = settled(&mut watch);
         let links: Vec<_> = strangers.iter().filter(|one| !matches!(one, Moved::Address { .. })).cloned().collect();
         assert!(!links.is_empty() && !surprising(&links, &believed), "{strangers:?}");
+        for words in ["ip route add 10.8.0.0/16 dev br0", "sysctl -qw net.ipv6.conf.all.forwarding=1"] {
+            lab.here().ok(&words.split(' ').collect::<Vec<_>>());
+            let moved = settled(&mut watch);
+            assert!(around(&moved) && !surprising(&moved, &believed), "{words}: {moved:?}");
+        }
 
         for words in [
             "ip link set br0 down",
@@ -89,6 +95,7 @@ fn movements_are_noticed_with_who_made_them() {
             "ip link set br0 mtu 1300",
             "nft flush ruleset",
             "ip addr flush dev br0",
+            "sysctl -qw net.ipv4.ip_forward=0",
         ] {
             lab.here().ok(&words.split(' ').collect::<Vec<_>>());
             let moved = settled(&mut watch);

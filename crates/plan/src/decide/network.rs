@@ -129,6 +129,7 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     if !wish.ipv4 && !wish.ipv6 {
         return Err(Refusal::NoFamily);
     }
+    apart_by_rules(world, wish)?;
     if wish.ipv6 && !facts.has_ipv6 {
         return Err(Refusal::NoIpv6(wish.name.clone()));
     }
@@ -175,6 +176,20 @@ fn least_mtu(v6: bool) -> u32 {
 /// The MTU of a network that nobody gave one, in bytes: the default route's, or Ethernet's 1500 where there is none.
 pub fn default_mtu(route: Option<u32>, v6: bool) -> u32 {
     route.unwrap_or(1500).clamp(least_mtu(v6), MOST_MTU)
+}
+
+/// What keeps a network's containers from others, or from each other, is rules.
+fn apart_by_rules(world: &World, wish: &NetworkWish) -> Result<(), Refusal> {
+    let what = match (wish.internal, wish.icc) {
+        (true, _) => "be internal",
+        (_, false) => "keep its containers apart",
+        _ => return Ok(()),
+    };
+    let without = [(wish.ipv4, world.means.firewall4, false), (wish.ipv6, world.means.firewall6, true)];
+    match without.into_iter().find(|(on, firewall, _)| *on && !firewall) {
+        Some((.., v6)) => Err(Refusal::NetworkWithoutRules { network: wish.name.clone(), what, v6 }),
+        None => Ok(()),
+    }
 }
 
 fn bridge(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<IfName, Refusal> {

@@ -224,6 +224,30 @@ pub enum Refusal {
         /// As `-p` would spell it.
         spec: String,
     },
+    /// Ports are published by rules, and there are none.
+    #[error(
+        "cannot publish {spec}: the engine was started with --{}=false, and only its firewall rules lead from a port of the host \
+         to a container; start it without that flag, or use --network host", if *.v6 { "ip6tables" } else { "iptables" }
+    )]
+    PortWithoutRules {
+        /// As `-p` would spell it.
+        spec: String,
+        /// On an IPv6 address.
+        v6: bool,
+    },
+    /// What a network asks for is done by rules, and there are none.
+    #[error(
+        "network {network} cannot {what}: the engine was started with --{}=false, and only its firewall rules can do that",
+        if *.v6 { "ip6tables" } else { "iptables" }
+    )]
+    NetworkWithoutRules {
+        /// The network.
+        network: String,
+        /// What is asked for.
+        what: &'static str,
+        /// Of its IPv6 addresses.
+        v6: bool,
+    },
     /// Another container has the port.
     #[error(
         "driver failed programming external connectivity on endpoint {name} ({endpoint}): Bind for {addr} failed: \
@@ -407,7 +431,9 @@ impl Refusal {
             | PortSpec(_)
             | PortRanges { .. }
             | PortFamily { .. }
-            | PortNotRelayed { .. } => Kind::Invalid,
+            | PortNotRelayed { .. }
+            | PortWithoutRules { .. }
+            | NetworkWithoutRules { .. } => Kind::Invalid,
         }
     }
 }

@@ -66,6 +66,12 @@ pub fn script(statements: usize) -> impl Strategy<Value = String> {
     })
 }
 
+/// What the engine was told to leave alone, as the beginning of a script.
+pub fn means() -> impl Strategy<Value = &'static str> {
+    let both = "without rules4\nwithout rules6\n";
+    prop_oneof![4 => Just(""), 1 => Just("without rules4\n"), 1 => Just("without rules6\n"), 1 => Just(both)]
+}
+
 /// Two scripts: they have nothing to do with each other, or the second goes on where the first ends.
 pub fn two_scripts(statements: usize) -> impl Strategy<Value = (String, String)> {
     (script(statements), script(statements), any::<bool>()).prop_map(|(one, two, goes_on)| {

@@ -1,6 +1,6 @@
 //! What holds for every world.
 
-use crate::chance::{damage, damages, play, script, two_scripts, with_strangers};
+use crate::chance::{damage, damages, means, play, script, two_scripts, with_strangers};
 use crate::scenario::Scene;
 use plan::apply::{Kernel, apply};
 use plan::desired::{desired, follow};
@@ -52,7 +52,10 @@ proptest! {
 
     /// Whatever is there becomes what is wished for, in one round, and each step is one that the kernel takes.
     #[test]
-    fn every_network_becomes_every_other((a, b) in two_scripts(25), broken in damages()) {
+    fn every_network_becomes_every_other(
+        (a, b) in two_scripts(25), broken in damages(), one in means(), other in means(),
+    ) {
+        let (a, b) = (format!("{one}{a}"), format!("{other}{b}"));
         let mut have = with_strangers(wish(&a).1);
         damage(&mut have, &broken);
         let (_, want) = wish(&b);
@@ -182,9 +185,10 @@ proptest! {
 
     /// Following one request after another leads where computing all anew does.
     #[test]
-    fn following_the_facts_is_as_good_as_starting_anew(a in script(40)) {
+    fn following_the_facts_is_as_good_as_starting_anew(a in script(40), means in means()) {
         let mut scene = Scene::default();
         scene.play("link hand0; link hand1; link hand2; link hand3");
+        scene.play(means);
         let mut state = desired(&scene.world);
         for line in a.lines() {
             let before = scene.world.clone();

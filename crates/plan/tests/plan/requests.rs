@@ -223,6 +223,31 @@ fn a_bridge_made_by_hand_gives_its_addresses() {
 }
 
 #[test]
+fn without_rules_nothing_is_published_or_kept_apart() {
+    let app = "net app 10.1.0.0/24 fd01::/64";
+    let flagged = |flag: &str| {
+        format!(
+            "the engine was started with --{flag}=false, and only its firewall rules lead from a port of the host to a \
+             container; start it without that flag, or use --network host"
+        )
+    };
+    let none = format!("cannot publish 80:80: {}", flagged("iptables"));
+    refused(&format!("without rules4; without rules6; {app}; run a on app publish 80:80"), &none);
+    let spec = format!("cannot publish 192.0.2.1:80:80/udp: {}", flagged("iptables"));
+    refused(&format!("without rules4; {app}; run a on app publish 192.0.2.1:80:80/udp"), &spec);
+    let spec = format!("cannot publish [::1]:80:80: {}", flagged("ip6tables"));
+    refused(&format!("without rules6; {app}; run a on app publish ::1:80:80"), &spec);
+    // Of the family that has rules it is published.
+    let half = world(&format!("without rules6; {app}; run a on app publish 80:80"));
+    let ports = &half.endpoints[&endpoint_id("a", "app")].ports;
+    assert_eq!(ports.iter().map(|binding| binding.host_ip.to_string()).collect::<Vec<_>>(), ["0.0.0.0"]);
+    let only = "the engine was started with --iptables=false, and only its firewall rules can do that";
+    refused("without rules4; net a internal", &format!("network a cannot be internal: {only}"));
+    refused("without rules4; net a apart", &format!("network a cannot keep its containers apart: {only}"));
+    assert_eq!(refusals("without rules4; net a fd01::/64 no4 internal"), "");
+}
+
+#[test]
 fn a_full_bridge_takes_no_more() {
     let full = "bridge app0 of network app has all of the 1023 ports that a Linux bridge can have: stop a container of it, or \
                 use another network";

@@ -10,7 +10,7 @@
 //! publish web app 81:81                more ports while it runs; unpublish web app 81
 //! promise app A                        some container that does not run has asked for an address
 //! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, uplink MTU,
-//! strangers N on BRIDGE, resolver A, no6, relay 61000
+//! strangers N on BRIDGE, without rules4, without rules6, resolver A, no6, relay 61000
 //! ```
 
 use ipnet::IpNet;
@@ -191,6 +191,8 @@ impl Scene {
             ["strangers", count, "on", bridge] => {
                 self.facts.ports.insert(bridge.parse().unwrap(), count.parse().unwrap());
             }
+            ["without", "rules4"] => self.world.means.firewall4 = false,
+            ["without", "rules6"] => self.world.means.firewall6 = false,
             ["uplink", mtu] => self.facts.default_mtu = Some(mtu.parse().unwrap()),
             ["route", net, "via"] => self.facts.far_routes.push(net.parse().unwrap()),
             ["route", net] => self.facts.routes.push(net.parse().unwrap()),

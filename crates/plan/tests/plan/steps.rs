@@ -44,6 +44,22 @@ fn host_end(container: &str) -> String {
 }
 
 #[test]
+fn without_the_firewall_there_is_no_table() {
+    let steps = "add bridge app0 [net]
+         switch V4 forwarding on in host [engine]
+         switch ipv6 off on app0 in host [net]
+         set app0 up in host [net]
+         add address 10.1.0.1/24 to app0 in host [net]";
+    check("", &format!("without rules4; without rules6; {APP}"), steps);
+    check("", &format!("without rules4; {APP}"), steps);
+    check(APP, &format!("without rules4; {APP}"), {
+        "switch route_localnet off on app0 [net]
+         delete table inet berth in host [engine]
+         delete table bridge berth in host [engine]"
+    });
+}
+
+#[test]
 fn a_container_starts_and_stops() {
     let web = format!("{APP}; run web on app publish 8080:80");
     let (sandbox, host) = (crate::scenario::sandbox_id("web").short(), "veth6b2cd6e");

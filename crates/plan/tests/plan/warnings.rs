@@ -151,3 +151,17 @@ fn forwarding_that_is_left_alone_is_told_of_where_it_is_off() {
     let on = Around { forwarding: [IpFamily::V4, IpFamily::V6].into(), ..around() };
     assert_eq!(told(&world, &on), "");
 }
+
+#[test]
+fn what_only_rules_keep_apart_is_told_of_where_there_are_none() {
+    let mut world = world("net a 10.1.0.0/24 internal; net b 10.2.0.0/24 apart; net c 10.3.0.0/24");
+    assert_eq!(told(&world, &around()), "");
+    world.means.firewall4 = false;
+    assert_eq!(
+        told(&world, &around()),
+        "network a is internal, which only rules can do, and --iptables=false left none; what helps: start the engine without \
+         --iptables=false\n\
+         network b is one whose containers are kept apart, which only rules can do, and --iptables=false left none; what helps: \
+         start the engine without --iptables=false"
+    );
+}
