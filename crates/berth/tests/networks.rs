@@ -208,6 +208,22 @@ fn networks_are_made_listed_and_removed() {
             assert_eq!(engine.docker_ok(&["network", "prune", "-f"]), "Deleted Networks:\nkept\n\n");
         }
         refused(&engine, &["start", "web"], 1, "network app not found");
+        // Another one of the same name is not the one that it was on.
+        engine.ok(&["network", "create", "app"]);
+        let says =
+            "failed to set up container networking: network app not found: the one that the container was on is gone";
+        refused(&engine, &["start", "web"], 1, says);
+        assert_eq!(engine.ok(&["inspect", "-f", "{{.State.Status}}", "web"]), "exited\n");
+        engine.ok(&["network", "connect", "app", "web"]);
+        engine.ok(&["start", "web"]);
+        assert_eq!(inspected(&engine, "app")["Containers"].as_object().unwrap().len(), 1);
+        // What is gone can be left, too.
+        engine.ok(&["stop", "-t", "0", "web"]);
+        engine.ok(&["network", "rm", "app"]);
+        refused(&engine, &["network", "disconnect", "app", "web"], 1, "network app not found");
+        engine.ok(&["network", "disconnect", "-f", "app", "web"]);
+        engine.ok(&["start", "web"]);
+        assert_eq!(ip(&engine, "web", &["-o", "link"]).lines().count(), 1, "lo alone");
     });
 }
 

@@ -4,7 +4,7 @@
 //! `boot.redb` in the run directory, a tmpfs, for what dies with it (sandboxes, endpoints, which containers run).
 //! A commit to the second costs no disk write, so a start waits for none.
 
-use crate::container::Container;
+use crate::container::{Container, in_todays_form};
 use crate::error::{Doing, Result};
 use plan::ids::{ContainerId, EndpointId, NetworkId, SandboxId};
 use plan::world::{Change, Endpoint, Fact, Network, Sandbox, World};
@@ -82,7 +82,10 @@ impl Store {
         }
         world.relay = all::<u16>(&self.boot, RELAY)?.pop();
         let alive = all::<(ContainerId, Alive)>(&self.boot, ALIVE)?.into_iter().collect();
-        Ok(Loaded { containers: all(&self.lasting, CONTAINERS)?, world, alive })
+        let containers = all::<serde_json::Value>(&self.lasting, CONTAINERS)?
+            .into_iter()
+            .map(|record| serde_json::from_value(in_todays_form(record)).doing("read a container of the store"));
+        Ok(Loaded { containers: containers.collect::<Result<_>>()?, world, alive })
     }
 
     /// Records a container as it is now; on disk when this returns.
@@ -226,5 +229,29 @@ mod tests {
         store.drop_alive(&id).unwrap();
         let loaded = store.load().unwrap();
         assert!(loaded.alive.is_empty() && loaded.world.sandboxes.is_empty() && loaded.world.relay.is_none());
+    }
+
+    #[test]
+    fn a_container_of_an_older_engine_is_on_its_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), dir.path()).unwrap();
+        let container = Container {
+            id: "ab".repeat(32).parse().unwrap(),
+            name: "web".into(),
+            created: std::time::SystemTime::UNIX_EPOCH,
+            spec: crate::oci::example(),
+            asked: serde_json::Value::Null,
+            image_id: "sha256:cd".into(),
+            mounts: Vec::new(),
+            state: Default::default(),
+            kept: Default::default(),
+            restart_count: 0,
+            stopped_by_user: false,
+        };
+        let mut record = serde_json::to_value(&container).unwrap();
+        record["spec"]["network"].as_object_mut().unwrap().remove("places").unwrap();
+        write(&store.lasting, |tx| put(tx, CONTAINERS, container.id.as_str(), &record)).unwrap();
+        let places = store.load().unwrap().containers.remove(0).spec.network.places;
+        assert_eq!(places, [crate::container::spec::PlaceSpec::on("bridge")]);
     }
 }

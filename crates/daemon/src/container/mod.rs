@@ -1,7 +1,11 @@
 //! A container: what was asked for, what was chosen, and how it stands.
 
+/// Records of older engines.
+mod older;
 /// What was asked for, parsed once.
 pub mod spec;
+
+pub use older::in_todays_form;
 
 use plan::ids::{ContainerId, SandboxId};
 use serde::{Deserialize, Serialize};

@@ -134,7 +134,6 @@ pub struct NetworkSpec {
     pub links: Vec<(String, String)>,
     /// Its places on networks, in the order in which it joined them: `eth0` is the first. None for a container that is closed,
     /// joined or open.
-    #[serde(default)]
     pub places: Vec<PlaceSpec>,
 }
 

@@ -125,11 +125,23 @@ impl Engine {
         Ok(wishes.collect())
     }
 
-    /// The network of a place: the one that it was, or if that is gone, the one that is called so now.
+    /// The network of a place: once the container was on it, that very one and no other that is called so now.
     fn find_place(&self, place: &PlaceSpec) -> Result<Network> {
         let world = self.net.world();
-        let same = place.id.as_ref().and_then(|id| world.networks.get(id));
-        same.map_or_else(|| find(&world, &place.network), Ok).cloned()
+        let Some(id) = &place.id else { return find(&world, &place.network).cloned() };
+        let name = &place.network;
+        // The default bridge is nobody's to remove; the flags of the engine may have made another one of it.
+        let same = world.networks.get(id).or_else(|| world.network_named(name).filter(|_| name == DEFAULT_NETWORK));
+        same.cloned().ok_or_else(|| {
+            let other = match world.network_named(name) {
+                Some(_) => format!(
+                    ": the one that the container was on is gone, and `network connect {name} CONTAINER` puts it on the one that \
+                     is called so now"
+                ),
+                None => String::new(),
+            };
+            Error::NotFound(format!("network {name} not found{other}"))
+        })
     }
 
     fn attach_wish(&self, container: &Container, place: &PlaceSpec, network: &Network) -> Result<AttachWish> {
@@ -238,24 +250,34 @@ impl Engine {
             (_, "host" | "none") => return Err(missing(network)),
             _ => {}
         }
-        let network = self.find_network(network)?;
-        let at = self.place_on(&container, &network).ok_or_else(|| missing(&network.name))?;
-        let mut left = false;
-        if let Some(sandbox) = self.sandbox_of(&container) {
+        let found = self.find_network(network);
+        let sandbox = self.sandbox_of(&container);
+        // A place whose network is gone is known by its name alone.
+        let by_name = |name: &str| container.spec.network.places.iter().position(|place| place.network == name);
+        let at = match &found {
+            Ok(found) => {
+                self.place_on(&container, found).or_else(|| by_name(&found.name).filter(|_| sandbox.is_none()))
+            }
+            Err(_) if force => by_name(network),
+            Err(_) => None,
+        };
+        let Some(at) = at else { return Err(found.map_or_else(|error| error, |found| missing(&found.name))) };
+        let mut left = None;
+        if let (Some(sandbox), Ok(network)) = (sandbox, found) {
             let places = self.net.places(&sandbox);
             if let Some((endpoint, _)) = places.iter().find(|(endpoint, _)| endpoint.network == network.id) {
                 self.net.wish(Wish::Disconnect(endpoint.id.clone())).await?;
-                left = true;
+                left = Some(network);
             }
             let chosen = self.net.places(&sandbox);
             cell.change(|container| keep_places(container, &chosen));
         }
         let container = cell.change(|container| {
-            container.spec.network.places.remove(at);
-            container.kept.places.remove(&network.name);
+            let place = container.spec.network.places.remove(at);
+            container.kept.places.remove(&place.network);
         });
         self.store.put_container(&container)?;
-        if left {
+        if let Some(network) = left {
             self.events.network("disconnect", &network, &container.id);
         }
         Ok(())
