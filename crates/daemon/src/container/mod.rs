@@ -1,8 +1,11 @@
 //! A container: what was asked for, what was chosen, and how it stands.
 
+/// Whether it does what it is for.
+pub mod health;
 /// What was asked for, parsed once.
 pub mod spec;
 
+use health::Health;
 use plan::ids::{ContainerId, SandboxId};
 use serde::{Deserialize, Serialize};
 use spec::Spec;
@@ -54,6 +57,9 @@ pub struct State {
     pub started: Option<SystemTime>,
     /// When it last ended.
     pub finished: Option<SystemTime>,
+    /// What its health checks say; `None`: it has none, or was never started.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// The life of a container.
