@@ -77,6 +77,7 @@ impl Engine {
         if !again {
             self.release_sandbox(&container).await;
         }
+        self.events.mounts("unmount", &container);
         self.forget_alive(&cell.id);
         crate::crash::point("after the end was recorded");
         let _ = std::fs::remove_dir_all(self.bundle(&cell.id));

@@ -84,6 +84,7 @@ impl Engine {
                     // After a reboot the policy asks whether it ever ran; others need no write to the disk here.
                     self.store.put_container(&container)?;
                 }
+                self.events.mounts("mount", &container);
                 self.events.container("start", &container, &[]);
                 tokio::spawn(self.clone().follow(cell.clone(), shim));
                 self.check_health(cell);
