@@ -147,6 +147,20 @@ impl Events {
         self.tell(Kind::Volume, action, name, owned(&[("driver", "local")]));
     }
 
+    /// A container that starts has volumes mounted, or one that has ended has them no longer.
+    pub fn mounts(&self, action: &str, container: &Container) {
+        for mount in &container.mounts {
+            let Some(volume) = &mount.volume else { continue };
+            let mut attributes = owned(&[("container", container.id.as_str()), ("driver", "local")]);
+            if action == "mount" {
+                attributes.insert("destination".into(), mount.target.clone());
+                attributes.insert("propagation".into(), mount.propagation.clone());
+                attributes.insert("read/write".into(), (!mount.read_only).to_string());
+            }
+            self.tell(Kind::Volume, action, volume, attributes);
+        }
+    }
+
     /// Somebody changed what is ours in the kernel, and it was put right.
     pub fn healed(&self, steps: usize, first: &str) {
         let attributes = [("steps", steps.to_string()), ("first", first.to_owned())];

@@ -4,6 +4,7 @@
 //! `boot.redb` in the run directory, a tmpfs, for what dies with it (sandboxes, endpoints, which containers run).
 //! A commit to the second costs no disk write, so a start waits for none.
 
+use crate::container::health::Health;
 use crate::container::{Container, in_todays_form};
 use crate::error::{Doing, Result};
 use plan::ids::{ContainerId, EndpointId, NetworkId, SandboxId};
@@ -20,6 +21,7 @@ const NETWORKS: Facts = TableDefinition::new("networks");
 const SANDBOXES: Facts = TableDefinition::new("sandboxes");
 const ENDPOINTS: Facts = TableDefinition::new("endpoints");
 const ALIVE: Facts = TableDefinition::new("alive");
+const HEALTH: Facts = TableDefinition::new("health");
 const RELAY: Facts = TableDefinition::new("relay");
 /// The only key of that table.
 const PORT: &str = "port";
@@ -54,6 +56,8 @@ pub struct Loaded {
     pub world: World,
     /// What runs, or was being started.
     pub alive: BTreeMap<ContainerId, Alive>,
+    /// What health checks said of those.
+    pub health: BTreeMap<ContainerId, Health>,
 }
 
 impl Store {
@@ -85,7 +89,8 @@ impl Store {
         let containers = all::<serde_json::Value>(&self.lasting, CONTAINERS)?
             .into_iter()
             .map(|record| serde_json::from_value(in_todays_form(record)).doing("read a container of the store"));
-        Ok(Loaded { containers: containers.collect::<Result<_>>()?, world, alive })
+        let health = all::<(ContainerId, Health)>(&self.boot, HEALTH)?.into_iter().collect();
+        Ok(Loaded { containers: containers.collect::<Result<_>>()?, world, alive, health })
     }
 
     /// Records a container as it is now; on disk when this returns.
@@ -112,12 +117,23 @@ impl Store {
         write(&self.boot, |tx| put(tx, ALIVE, id.as_str(), &(id, alive)))
     }
 
-    /// Records that it does no longer.
+    /// Records that it does no longer, and forgets what health checks said.
     ///
     /// # Errors
     /// The run directory's.
     pub fn drop_alive(&self, id: &ContainerId) -> Result<()> {
-        write(&self.boot, |tx| drop_key(tx, ALIVE, id.as_str()))
+        write(&self.boot, |tx| {
+            drop_key(tx, ALIVE, id.as_str())?;
+            drop_key(tx, HEALTH, id.as_str())
+        })
+    }
+
+    /// Records what health checks say of a container that runs.
+    ///
+    /// # Errors
+    /// The run directory's.
+    pub fn put_health(&self, id: &ContainerId, health: &Health) -> Result<()> {
+        write(&self.boot, |tx| put(tx, HEALTH, id.as_str(), &(id, health)))
     }
 
     /// Records changes of the network, all or none for each of the two databases. Networks are written first: an endpoint
@@ -159,7 +175,7 @@ fn open(file: &Path) -> Result<Database> {
     let db = Database::builder().set_cache_size(CACHE_BYTES).create(file).doing(doing())?;
     // Reading a table that was never written is an error in redb, so make them all once.
     write(&db, |tx| {
-        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, ALIVE, RELAY] {
+        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, ALIVE, HEALTH, RELAY] {
             tx.open_table(table).doing(doing())?;
         }
         Ok(())

@@ -146,6 +146,14 @@ impl Shim {
         self.expect("kill", &Request::Kill { signal }).await.map(drop)
     }
 
+    /// Sends a signal to the process of an exec.
+    ///
+    /// # Errors
+    /// No such exec runs, or the shim is gone.
+    pub async fn kill_exec(&self, exec: &str, signal: i32) -> Result<()> {
+        self.expect("kill", &Request::KillExec { exec: exec.to_owned(), signal }).await.map(drop)
+    }
+
     /// Ends a container that is being created or parked, and waits for its shim to clear up, for a moment: a shim that does
     /// not answer is left to whoever clears what a crash left.
     pub async fn end(&self) {
@@ -210,7 +218,7 @@ pub struct ExecEnd(UnixStream);
 
 impl ExecEnd {
     /// The exit code; `None`: the shim died before.
-    pub async fn wait(mut self) -> Option<i32> {
+    pub async fn wait(&mut self) -> Option<i32> {
         match read_reply(&mut self.0).await {
             Some(Reply::Exit(exit)) => Some(exit.code),
             _ => None,

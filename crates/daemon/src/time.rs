@@ -159,6 +159,28 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(sum)
 }
 
+/// A duration as Go prints it: `1m30s`, `500ms`, `1.5s`.
+pub fn go_duration(length: Duration) -> String {
+    let tidy = |number: u64, fraction: u32, digits: usize| {
+        let fraction = format!("{fraction:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => number.to_string(),
+            fraction => format!("{number}.{fraction}"),
+        }
+    };
+    let (seconds, nanos) = (length.as_secs(), length.subsec_nanos());
+    let (hours, minutes, left) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (seconds, nanos) {
+        (0, 0) => "0s".to_owned(),
+        (0, ..1000) => format!("{nanos}ns"),
+        (0, ..1_000_000) => format!("{}µs", tidy(u64::from(nanos / 1000), nanos % 1000, 3)),
+        (0, _) => format!("{}ms", tidy(u64::from(nanos / 1_000_000), nanos % 1_000_000, 6)),
+        _ if hours > 0 => format!("{hours}h{minutes}m{}s", tidy(left, nanos, 9)),
+        _ if minutes > 0 => format!("{minutes}m{}s", tidy(left, nanos, 9)),
+        _ => format!("{}s", tidy(left, nanos, 9)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +246,21 @@ mod tests {
             "2006-1-2",
         ] {
             assert_eq!(parse_when(bad, now), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (nanos, want) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (20_000_000, "20ms"),
+            (1_500_000_000, "1.5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), want);
         }
     }
 

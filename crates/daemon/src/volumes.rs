@@ -45,6 +45,15 @@ pub struct Volume {
     pub mountpoint: PathBuf,
 }
 
+/// What a container's mounts are on the host.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Each of them.
+    pub points: Vec<MountPoint>,
+    /// The names of the volumes that were made for it.
+    pub made: Vec<String>,
+}
+
 impl Volumes {
     /// Opens the directory, making it if need be, and clears away what a crash left half made or half removed.
     ///
@@ -67,7 +76,7 @@ impl Volumes {
     }
 
     /// Makes a volume; one of this name that is there already is answered as it is. Without a name it gets 64 random
-    /// hexadecimal digits and is anonymous.
+    /// hexadecimal digits and is anonymous. Also whether it was made now.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a bad name or for options, which berth's volumes do not have.
@@ -76,7 +85,7 @@ impl Volumes {
         name: Option<&str>,
         labels: BTreeMap<String, String>,
         options: &BTreeMap<String, String>,
-    ) -> Result<Volume> {
+    ) -> Result<(Volume, bool)> {
         if let Some(option) = options.keys().next() {
             return Err(Error::Invalid(format!(
                 "create {}: invalid option: {option:?}: volumes are plain directories here and take no options",
@@ -93,14 +102,13 @@ impl Volumes {
         let _changing = self.lock();
         match self.inspect(&name) {
             Err(Error::NotFound(_)) => {}
-            result => return result,
+            result => return result.map(|volume| (volume, false)),
         }
-        // An anonymous name is not one that a user would choose.
-        let anonymous = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let anonymous = is_anonymous(&name);
         let volume =
             Volume { mountpoint: self.dir.join(&name).join(DATA), name, created: SystemTime::now(), labels, anonymous };
         self.write(&volume).doing(format_args!("create the volume {}", volume.name))?;
-        Ok(volume)
+        Ok((volume, true))
     }
 
     fn write(&self, volume: &Volume) -> std::io::Result<()> {
@@ -208,19 +216,21 @@ impl Volumes {
     /// # Errors
     /// [`Error::Invalid`] for a bind of something that is not there, a place named twice, a bad name; nothing made for the
     /// refused container is left.
-    pub fn resolve(&self, spec: &Spec, image_volumes: &[String]) -> Result<Vec<MountPoint>> {
-        let mut anonymous = Vec::new();
-        let result = self.points(spec, image_volumes, &mut anonymous);
-        if result.is_err() {
-            for name in anonymous {
-                let _changing = self.lock();
-                self.discard(&name)?;
+    pub fn resolve(&self, spec: &Spec, image_volumes: &[String]) -> Result<Resolved> {
+        let mut made = Vec::new();
+        match self.points(spec, image_volumes, &mut made) {
+            Ok(points) => Ok(Resolved { points, made }),
+            Err(error) => {
+                for name in made.iter().filter(|name| is_anonymous(name)) {
+                    let _changing = self.lock();
+                    self.discard(name)?;
+                }
+                Err(error)
             }
         }
-        result
     }
 
-    fn points(&self, spec: &Spec, image_volumes: &[String], anonymous: &mut Vec<String>) -> Result<Vec<MountPoint>> {
+    fn points(&self, spec: &Spec, image_volumes: &[String], made: &mut Vec<String>) -> Result<Vec<MountPoint>> {
         let mut points = Vec::new();
         let mut targets = BTreeSet::new();
         for mount in &spec.mounts {
@@ -244,7 +254,7 @@ impl Volumes {
                     });
                 }
                 MountSpec::Volume { name, read_only, mode, .. } => {
-                    points.push(self.point(name.as_deref(), target, *read_only, mode, anonymous)?);
+                    points.push(self.point(name.as_deref(), target, *read_only, mode, made)?);
                 }
                 MountSpec::Tmpfs { .. } => {}
             }
@@ -252,7 +262,7 @@ impl Volumes {
         for target in image_volumes {
             let target = place(target)?;
             if targets.insert(target.clone()) {
-                points.push(self.point(None, target, false, "", anonymous)?);
+                points.push(self.point(None, target, false, "", made)?);
             }
         }
         Ok(points)
@@ -264,11 +274,11 @@ impl Volumes {
         target: String,
         read_only: bool,
         mode: &str,
-        anonymous: &mut Vec<String>,
+        made: &mut Vec<String>,
     ) -> Result<MountPoint> {
-        let volume = self.create(name, BTreeMap::new(), &BTreeMap::new())?;
-        if name.is_none() {
-            anonymous.push(volume.name.clone());
+        let (volume, is_new) = self.create(name, BTreeMap::new(), &BTreeMap::new())?;
+        if is_new {
+            made.push(volume.name.clone());
         }
         Ok(MountPoint {
             volume: Some(volume.name),
@@ -280,6 +290,11 @@ impl Volumes {
             mode: mode.to_owned(),
         })
     }
+}
+
+/// An anonymous name is not one that a user would choose.
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// The place in the container, without superfluous slashes.
@@ -351,7 +366,7 @@ mod tests {
     }
 
     fn make(volumes: &Volumes, name: &str) -> Result<Volume> {
-        volumes.create(Some(name), BTreeMap::new(), &BTreeMap::new())
+        volumes.create(Some(name), BTreeMap::new(), &BTreeMap::new()).map(|(volume, _)| volume)
     }
 
     fn nobody(_: &str) -> Vec<String> {
@@ -362,7 +377,8 @@ mod tests {
     fn made_found_and_removed() {
         let (dir, volumes) = volumes();
         let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
-        let made = volumes.create(Some("data"), labels, &BTreeMap::new()).unwrap();
+        let (made, is_new) = volumes.create(Some("data"), labels, &BTreeMap::new()).unwrap();
+        assert!(is_new);
         assert_eq!(made.mountpoint, dir.path().join("volumes/data/_data"));
         fs::write(made.mountpoint.join("f"), "12345").unwrap();
         assert_eq!(make(&volumes, "data").unwrap(), made, "a second create answers the first");
@@ -396,7 +412,7 @@ mod tests {
         make(&volumes, "0-a_b.c").unwrap();
         let options = BTreeMap::from([("type".to_owned(), "nfs".to_owned())]);
         assert!(volumes.create(Some("xx"), BTreeMap::new(), &options).unwrap_err().to_string().contains("\"type\""));
-        let anonymous = volumes.create(None, BTreeMap::new(), &BTreeMap::new()).unwrap();
+        let (anonymous, _) = volumes.create(None, BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert!(anonymous.anonymous && anonymous.name.len() == 64);
     }
 
@@ -449,7 +465,10 @@ mod tests {
             volume(None, "/anon"),
             MountSpec::Tmpfs { target: "/tmp".into(), options: String::new() },
         ];
-        let points = volumes.resolve(&spec, &["/data".into(), "/tmp/".into(), "/image".into()]).unwrap();
+        let Resolved { points, made } =
+            volumes.resolve(&spec, &["/data".into(), "/tmp/".into(), "/image".into()]).unwrap();
+        assert_eq!(made.iter().filter(|name| is_anonymous(name)).count(), 2);
+        assert_eq!((made.len(), made[0].as_str()), (3, "data"));
         let targets: Vec<_> = points.iter().map(|point| (point.target.as_str(), point.anonymous)).collect();
         assert_eq!(targets, [("/host", false), ("/made", false), ("/data", false), ("/anon", true), ("/image", true)]);
         assert_eq!((points[0].propagation.as_str(), points[0].read_only), ("rprivate", true));

@@ -176,6 +176,7 @@ fn container(argv: Vec<String>) -> Container {
         stop_timeout: None,
         restart: Restart::No,
         auto_remove: false,
+        health: None,
         network: NetworkSpec::default(),
         mounts: vec![],
         security: Security::default(),

@@ -73,6 +73,14 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Send a signal to the process of an exec. Answered with [`Reply::Ok`], also when it has just ended, or with
+    /// [`Reply::Error`] when no such exec runs.
+    KillExec {
+        /// The exec's name.
+        exec: String,
+        /// The signal's number.
+        signal: i32,
+    },
     /// Become a stream. After [`Reply::Ok`] the shim sends the output from now on (frames, see [`frame_header`]; raw bytes
     /// with a terminal) and closes when there will be no more. What the client sends is standard input, when asked for.
     /// Its half-close (`shutdown(SHUT_WR)`) or going away is the end of its input: an exec's standard input is closed then,

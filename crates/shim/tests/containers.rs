@@ -143,6 +143,21 @@ fn execs_run_beside_each_other() {
 }
 
 #[test]
+fn a_signal_to_an_exec_reaches_it_alone() {
+    let rig = Rig::new("sleep 1000").up();
+    rig.created();
+    rig.start();
+    let none = error(rig.ask(&Request::KillExec { exec: "e".into(), signal: 9 }).reply());
+    assert_eq!(none, "no exec e runs in this container");
+    let mut exec = rig.exec("e", "sleep 1000", false, false);
+    assert!(pid(exec.reply()) > 0);
+    assert_eq!(rig.ask(&Request::KillExec { exec: "e".into(), signal: 15 }).reply(), Reply::Ok);
+    assert_eq!(exit(exec.reply()).code, 128 + 15);
+    assert_eq!(rig.ask(&Request::Kill { signal: 9 }).reply(), Reply::Ok);
+    assert_eq!(rig.exit().code, 128 + 9);
+}
+
+#[test]
 fn an_exec_may_have_a_terminal_and_end_before_it_is_known() {
     let rig = Rig::new("sleep 1000").up();
     rig.created();

@@ -47,7 +47,7 @@ pub async fn events(ask: &Ask<'_>) -> Result<u8, Failure> {
             None => line(&event),
             Some(None) => json_text(&event),
             Some(Some(template)) => template
-                .print(&event, Missing::Entry)
+                .print(&event, Missing::Message)
                 .map_err(|why| Failure::refused(format!("failed to execute template: {why}")))?,
         };
         printer::line(&line);
@@ -76,6 +76,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn templates_know_the_names_of_dockers_go_type() {
+        let event = json!({"Type": "container", "Action": "die", "scope": "local", "time": 5, "timeNano": 5_000_000_007_i64,
+            "Actor": {"ID": "abc", "Attributes": {"name": "web"}}});
+        let printed = |format: &str| Template::parse(format).unwrap().print(&event, Missing::Message);
+        for (format, want) in [
+            ("{{.Type}} {{.Action}} {{.Scope}} {{.Time}} {{.TimeNano}}", "container die local 5 5000000007"),
+            ("{{.Actor.ID}} {{.Actor.Attributes.name}} {{.Actor.Attributes.none}}", "abc web <no value>"),
+            ("{{.ID}}{{.Status}}{{.From}}|{{.timeNano}}", "|5000000007"),
+            ("{{json .}}", &json_text(&event)),
+        ] {
+            assert_eq!(printed(format).unwrap(), want, "{format}");
+        }
+        let why = printed("{{.Colour}}").unwrap_err();
+        assert!(why.ends_with("at <.Colour>: can't evaluate field Colour in type *events.Message"), "{why}");
+    }
 
     #[test]
     fn a_line_an_event() {

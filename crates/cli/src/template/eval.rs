@@ -109,8 +109,8 @@ impl Run<'_> {
                 let found = self.pipeline(pipeline, dot)?;
                 if pipeline.into.is_none() {
                     let text = match (&found.value, self.missing) {
-                        (Some(Value::Null), Missing::Entry) => nothing(pipeline).to_owned(),
-                        (None, Missing::Entry) => "<no value>".to_owned(),
+                        (Some(Value::Null), Missing::Entry | Missing::Message) => nothing(pipeline).to_owned(),
+                        (None, Missing::Entry | Missing::Message) => "<no value>".to_owned(),
                         (None | Some(Value::Null), Missing::Column(_)) => "<nil>".to_owned(),
                         (None | Some(Value::Null), Missing::Title) => String::new(),
                         (Some(value), _) => functions::show(value),
@@ -277,17 +277,36 @@ impl Run<'_> {
         if !arguments.is_empty() {
             return Err(format!("{name} is not a method but has arguments"));
         }
-        match (map.get(name), self.missing) {
+        let value = map.get(name).or_else(|| map.get(tag(name)?).filter(|_| self.missing == Missing::Message));
+        match (value, self.missing) {
             (Some(value), _) => Ok(Found {
                 value: Some(value.clone()),
                 free: FREE.contains(&name) && !value.get("Image").is_some_and(Value::is_string),
             }),
             (None, _) if of.free => Ok(Found { value: None, free: false }),
             (None, Missing::Entry) => Err(format!("map has no entry for key \"{name}\"")),
+            // What engines say to old clients only.
+            (None, Missing::Message) if ["Status", "ID", "From"].contains(&name) => {
+                Ok(Found { value: Some("".into()), free: false })
+            }
+            (None, Missing::Message) => Err(format!("can't evaluate field {name} in type *events.Message")),
             (None, Missing::Title) => Ok(Found { value: None, free: false }),
             (None, Missing::Column(kind)) => Err(format!("can't evaluate field {name} in type *{kind}")),
         }
     }
+}
+
+/// The key under which the API has a field of Docker's Go type of an event.
+fn tag(field: &str) -> Option<&'static str> {
+    let tags = [
+        ("Status", "status"),
+        ("ID", "id"),
+        ("From", "from"),
+        ("Scope", "scope"),
+        ("Time", "time"),
+        ("TimeNano", "timeNano"),
+    ];
+    tags.into_iter().find(|(name, _)| *name == field).map(|(_, tag)| tag)
 }
 
 /// The value of a label of a row; empty if it has none of that name.

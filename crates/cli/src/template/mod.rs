@@ -18,6 +18,8 @@ pub enum Missing {
     /// The value is the engine's own answer (`inspect`): an unknown name is an error, except among names that users
     /// choose (labels, options, networks, …), where it prints `<no value>`.
     Entry,
+    /// The value is an event: its fields also go by the names of Docker's Go type (`TimeNano` for `timeNano`).
+    Message,
     /// The value is a row of this kind (`formatter.ContainerContext`): an unknown column is an error.
     Column(&'static str),
     /// The value is the titles of columns: what has no title prints nothing.

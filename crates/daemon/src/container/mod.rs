@@ -1,5 +1,7 @@
 //! A container: what was asked for, what was chosen, and how it stands.
 
+/// Whether it does what it is for.
+pub mod health;
 /// Records of older engines.
 mod older;
 /// What was asked for, parsed once.
@@ -7,6 +9,7 @@ pub mod spec;
 
 pub use older::in_todays_form;
 
+use health::Health;
 use plan::ids::{ContainerId, SandboxId};
 use serde::{Deserialize, Serialize};
 use spec::Spec;
@@ -58,6 +61,9 @@ pub struct State {
     pub started: Option<SystemTime>,
     /// When it last ended.
     pub finished: Option<SystemTime>,
+    /// What its health checks say; `None`: it has none, or was never started.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// The life of a container.

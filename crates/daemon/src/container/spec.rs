@@ -1,6 +1,7 @@
 //! What was asked for, parsed once, into types that cannot be wrong. `http` makes it out of the wire's words and the
 //! image's configuration; `oci` turns it into what an OCI runtime reads.
 
+use super::health::Check;
 use plan::ids::{Mac, NetworkId};
 use plan::world::Proto;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub struct Spec {
     pub restart: Restart,
     /// Removed when it ends.
     pub auto_remove: bool,
+    /// How its health is checked; `None`: not at all.
+    #[serde(default)]
+    pub health: Option<Check>,
     /// Its network.
     pub network: NetworkSpec,
     /// What is mounted into it.

@@ -3,6 +3,7 @@ use crate::config::OWN_RUNTIME;
 use crate::container::spec::Spec;
 use crate::container::{Container, Kept, State};
 use crate::error::{Doing, Error, Result};
+use crate::volumes::Resolved;
 use crate::{oci, rootfs};
 use plan::ids::ContainerId;
 use std::os::unix::fs::DirBuilderExt;
@@ -90,7 +91,7 @@ impl Engine {
         }
         crate::crash::point("after the directory was made");
         let volumes: Vec<String> = image.config.config.volumes.keys().cloned().collect();
-        let mounts = self.volumes.resolve(&spec, &volumes)?;
+        let Resolved { points: mounts, made } = self.volumes.resolve(&spec, &volumes)?;
         let container = Container {
             id: id.clone(),
             name: name.to_owned(),
@@ -104,6 +105,9 @@ impl Engine {
             restart_count: 0,
             stopped_by_user: false,
         };
+        for volume in &made {
+            self.events.volume("create", volume);
+        }
         self.store.put_container(&container)?;
         self.containers.insert(container.clone());
         self.events.container("create", &container, &[]);

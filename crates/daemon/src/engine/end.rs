@@ -59,6 +59,9 @@ impl Engine {
             container.state.exit_code = exit.code;
             container.state.oom_killed = exit.oom_killed;
             container.state.finished = Some(at);
+            if let Some(health) = &mut container.state.health {
+                health.unchecked();
+            }
         });
         info!(container = %container.name, code = exit.code, "ended");
         if exit.oom_killed {
@@ -74,11 +77,13 @@ impl Engine {
         if !again {
             self.release_sandbox(&container).await;
         }
+        self.events.mounts("unmount", &container);
         self.forget_alive(&cell.id);
         crate::crash::point("after the end was recorded");
         let _ = std::fs::remove_dir_all(self.bundle(&cell.id));
         cell.announce(|stage| {
             stage.alive = false;
+            stage.health = container.state.health.as_ref().map(|health| health.status);
             stage.ends += 1;
             stage.code = exit.code;
         });

@@ -1,14 +1,20 @@
-//! More processes in a running container. An exec is remembered as long as its container and the engine live.
+//! More processes in a running container. An exec is remembered while it runs and for some minutes more, as long as its
+//! container and the engine live.
 
 use super::{Engine, naming};
-use crate::container::Phase;
+use crate::container::{Container, Phase};
 use crate::error::{Doing, Error, Result};
+use crate::supervise::ExecEnd;
 use crate::{oci, users};
 use plan::ids::ContainerId;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
+
+/// How long clients may ask for the exit code of one that has ended: who runs one a second for a year must not fill memory.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What to run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,6 +57,19 @@ pub struct ExecView {
     /// What it runs.
     pub spec: ExecSpec,
     started: bool,
+    ended: Option<Instant>,
+}
+
+impl ExecView {
+    fn end(&mut self, code: i32) {
+        self.running = false;
+        self.exit_code = Some(code);
+        self.ended = Some(Instant::now());
+    }
+
+    fn is_old(&self) -> bool {
+        self.ended.is_some_and(|ended| ended.elapsed() > REMEMBERED)
+    }
 }
 
 /// All of them.
@@ -60,6 +79,12 @@ pub struct Execs(Mutex<BTreeMap<String, ExecView>>);
 impl Execs {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ExecView>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, view: ExecView) {
+        let mut all = self.lock();
+        all.retain(|_, view| !view.is_old());
+        all.insert(view.id.clone(), view);
     }
 
     fn get(&self, id: &str) -> Result<ExecView> {
@@ -75,8 +100,8 @@ impl Execs {
     /// Its processes ended with the container's.
     pub(super) fn container_ended(&self, container: &ContainerId) {
         for view in self.lock().values_mut().filter(|view| &view.container == container && view.running) {
-            view.running = false;
-            view.exit_code.get_or_insert(137);
+            let code = view.exit_code.unwrap_or(137);
+            view.end(code);
         }
     }
 
@@ -104,9 +129,14 @@ impl Engine {
         if spec.argv.is_empty() || spec.argv[0].is_empty() {
             return Err(Error::Invalid("No exec command specified".into()));
         }
+        self.exec_record(&container, spec)
+    }
+
+    /// Remembers what will be run; its id.
+    pub(super) fn exec_record(&self, container: &Container, spec: ExecSpec) -> Result<String> {
         let id = naming::id()?;
         let attributes = [("execID", id.as_str())];
-        self.events.container(&format!("exec_create: {}", spec.argv.join(" ")), &container, &attributes);
+        self.events.container(&format!("exec_create: {}", spec.argv.join(" ")), container, &attributes);
         let view = ExecView {
             id: id.clone(),
             container: container.id.clone(),
@@ -115,8 +145,9 @@ impl Engine {
             pid: 0,
             spec,
             started: false,
+            ended: None,
         };
-        self.execs.lock().insert(id.clone(), view);
+        self.execs.add(view);
         Ok(id)
     }
 
@@ -143,6 +174,36 @@ impl Engine {
         }
         self.execs.change(id, |view| view.started = true);
         let spec = view.spec;
+        let (stream, mut end) = match self.exec_launch(&container, id, id, &spec, !detach).await {
+            Ok(launched) => launched,
+            Err(error) => {
+                let code = super::start::exit_code_of(&error.to_string());
+                self.execs.change(id, |view| view.end(code));
+                return Err(error);
+            }
+        };
+        if let (Some((rows, cols)), true) = (size, spec.tty) {
+            // It may have ended already, and then there is nothing to size.
+            let _ = self.shim(&container.id).resize(Some(id.to_owned()), rows, cols).await;
+        }
+        let engine = self.clone();
+        let id = id.to_owned();
+        tokio::spawn(async move {
+            let code = end.wait().await.unwrap_or(137);
+            engine.exec_ended(&container, &id, code);
+        });
+        Ok(stream)
+    }
+
+    /// Has the shim run it, under a name of the shim's own; with streams if somebody listens, and where its end will be told.
+    pub(super) async fn exec_launch(
+        &self,
+        container: &Container,
+        id: &str,
+        name: &str,
+        spec: &ExecSpec,
+        attached: bool,
+    ) -> Result<(Option<UnixStream>, ExecEnd)> {
         let user = match &spec.user {
             Some(user) if !user.is_empty() => user.clone(),
             _ => container.spec.user.clone(),
@@ -157,7 +218,7 @@ impl Engine {
             argv: spec.argv.clone(),
             env: &spec.env,
             link_env: &[],
-            hostname: &self.host_name_of(&container),
+            hostname: &self.host_name_of(container),
             workdir: spec.workdir.as_deref(),
             tty: spec.tty,
             privileged: spec.privileged,
@@ -165,43 +226,35 @@ impl Engine {
         };
         let process = process.to_oci()?;
         let shim = self.shim(&container.id);
-        let stdin = spec.stdin && !detach;
-        let stream = if detach {
-            None
-        } else {
+        let stdin = spec.stdin && attached;
+        let stream = if attached {
             // Before the exec itself, so that nothing of its output is lost.
-            Some(shim.attach(Some(id.to_owned()), stdin, spec.stdout, spec.stderr).await?)
+            Some(shim.attach(Some(name.to_owned()), stdin, spec.stdout, spec.stderr).await?)
+        } else {
+            None
         };
-        let attributes = [("execID", id)];
-        let (pid, end) = match shim.exec(id.to_owned(), process, spec.tty, stdin).await {
-            Ok(started) => started,
-            Err(error) => {
-                let code = super::start::exit_code_of(&error.to_string());
-                self.execs.change(id, |view| view.exit_code = Some(code));
-                return Err(Error::Invalid(format!("OCI runtime exec failed: {error}")));
-            }
-        };
-        if let (Some((rows, cols)), true) = (size, spec.tty) {
-            // It may have ended already, and then there is nothing to size.
-            let _ = shim.resize(Some(id.to_owned()), rows, cols).await;
-        }
+        let (pid, end) = shim
+            .exec(name.to_owned(), process, spec.tty, stdin)
+            .await
+            .map_err(|error| Error::Invalid(format!("OCI runtime exec failed: {error}")))?;
         self.execs.change(id, |view| {
             view.pid = pid;
             view.running = true;
         });
-        self.events.container(&format!("exec_start: {}", spec.argv.join(" ")), &container, &attributes);
-        let engine = self.clone();
-        let id = id.to_owned();
-        tokio::spawn(async move {
-            let code = end.wait().await.unwrap_or(137);
-            engine.execs.change(&id, |view| {
-                view.running = false;
-                view.exit_code = Some(code);
-            });
-            let attributes = [("execID", id.as_str()), ("exitCode", &code.to_string())];
-            engine.events.container("exec_die", &container, &attributes);
-        });
-        Ok(stream)
+        self.events.container(&format!("exec_start: {}", spec.argv.join(" ")), container, &[("execID", id)]);
+        Ok((stream, end))
+    }
+
+    /// Records how it ended.
+    pub(super) fn exec_ended(&self, container: &Container, id: &str, code: i32) {
+        self.execs.change(id, |view| view.end(code));
+        let attributes = [("execID", id), ("exitCode", &code.to_string())];
+        self.events.container("exec_die", container, &attributes);
+    }
+
+    /// Nobody will ask for it.
+    pub(super) fn exec_forget(&self, id: &str) {
+        self.execs.lock().remove(id);
     }
 
     /// Sets the size of an exec's terminal.

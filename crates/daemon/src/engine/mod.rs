@@ -12,6 +12,8 @@ pub mod exec;
 mod files;
 /// Clearing control groups of containers that have nobody else to do it.
 mod groups;
+/// Checking containers' health.
+mod health;
 /// Ids and names for what users did not name.
 mod naming;
 /// Networks, and containers' places on them.

@@ -1,6 +1,7 @@
 use super::start::keep_places;
 use super::{Engine, bundle, cgroup_path, groups, runtime_dirs};
 use crate::config::Config;
+use crate::container::health::Health;
 use crate::container::spec::Restart;
 use crate::container::{Container, Phase};
 use crate::error::Result;
@@ -25,11 +26,13 @@ pub(super) struct Survey {
     living: BTreeMap<ContainerId, Alive>,
     /// They ran when the engine went, and have ended since.
     ended: BTreeMap<ContainerId, Alive>,
+    /// What health checks said of the living.
+    health: BTreeMap<ContainerId, Health>,
 }
 
 /// Before the network thread starts: who lives, who does not, and what of the network goes with the dead.
 pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, loaded: Loaded) -> Result<Survey> {
-    let Loaded { containers, mut world, alive } = loaded;
+    let Loaded { containers, mut world, alive, mut health } = loaded;
     let known: BTreeSet<&ContainerId> = containers.iter().map(|container| &container.id).collect();
     let mut living = BTreeMap::new();
     let mut ended = BTreeMap::new();
@@ -48,6 +51,7 @@ pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, 
         shim.end().await;
         store.drop_alive(&id)?;
     }
+    health.retain(|id, _| living.contains_key(id));
     clear_strangers(config, rights, &containers, &living, &ended);
     // Sandboxes that nobody alive uses: withdrawn, and the first round of the network removes what was made for them.
     let used: BTreeSet<_> = living.values().filter_map(|alive| alive.sandbox.clone()).collect();
@@ -62,7 +66,7 @@ pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, 
     change.extend(orphans.map(|endpoint| Fact::NoEndpoint(endpoint.id.clone(), now)));
     world.take(&change);
     store.commit(&change)?;
-    Ok(Survey { world, containers, living, ended })
+    Ok(Survey { world, containers, living, ended, health })
 }
 
 /// Directories and cgroups of containers that nobody recorded: a crash came between making and recording them, or between
@@ -116,7 +120,7 @@ impl Engine {
     /// Takes every container into the registry, follows the living, records the ends of those that ended meanwhile, and
     /// starts what the restart policies ask for.
     pub(super) async fn take_over(self: &Arc<Self>, survey: Survey) -> Result<()> {
-        let Survey { containers, living, ended, .. } = survey;
+        let Survey { containers, living, ended, mut health, .. } = survey;
         let mut wanting = Vec::new();
         for mut container in containers {
             let id = container.id.clone();
@@ -130,9 +134,21 @@ impl Engine {
                 container.kept.joined = alive.sandbox.as_ref().filter(|s| !is_own(s)).cloned();
                 let chosen = container.kept.sandbox.as_ref().map(|sandbox| self.net.places(sandbox));
                 keep_places(&mut container, &chosen.unwrap_or_default());
+                // What was said of an earlier run does not count.
+                let said = health.remove(&id);
+                let fresh = said.filter(|h| h.log.last().is_some_and(|last| last.started >= alive.since));
+                let checked = container.spec.health.is_some();
+                container.state.health = checked.then(|| fresh.unwrap_or_else(|| Health::starting(None)));
+                let (frozen, status) =
+                    (container.state.phase == Phase::Paused, container.state.health.as_ref().map(|h| h.status));
                 let cell = self.containers.insert(container);
-                cell.announce(|stage| stage.alive = true);
-                tokio::spawn(self.clone().follow(cell, self.shim(&id)));
+                cell.announce(|stage| {
+                    stage.alive = true;
+                    stage.frozen = frozen;
+                    stage.health = status;
+                });
+                tokio::spawn(self.clone().follow(cell.clone(), self.shim(&id)));
+                self.check_health(&cell);
                 continue;
             }
             container.kept.sandbox = None;

@@ -1,5 +1,6 @@
 //! All containers, by id and by name, each with what guards and announces its life.
 
+use crate::container::health::Status;
 use crate::container::{Container, Phase};
 use crate::error::{Error, Result};
 use plan::ids::ContainerId;
@@ -39,6 +40,10 @@ pub struct Early {
 pub struct Stage {
     /// There is a process.
     pub alive: bool,
+    /// It is frozen.
+    pub frozen: bool,
+    /// What its health checks say, if it has any.
+    pub health: Option<Status>,
     /// How many times it has ended since the engine started, counted after everything was cleared up.
     pub ends: u64,
     /// The last exit code.

@@ -81,7 +81,8 @@ impl Engine {
 
     fn drop_volume(&self, name: &str) {
         match self.volumes.remove(name, false, |volume: &str| self.volume_users(volume)) {
-            Ok(()) | Err(Error::NotFound(_)) | Err(Error::Conflict(_)) => {}
+            Ok(()) => self.events.volume("destroy", name),
+            Err(Error::NotFound(_)) | Err(Error::Conflict(_)) => {}
             Err(error) => warn!(volume = name, %error, "an anonymous volume could not be removed"),
         }
     }

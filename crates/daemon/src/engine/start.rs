@@ -1,4 +1,5 @@
 use super::{Engine, new_id};
+use crate::container::health::Health;
 use crate::container::spec::{IpcMode, LogSpec, MountSpec, NetworkMode, NetworkSpec, PidMode, Publish, Restart};
 use crate::container::{Container, Phase, Place};
 use crate::crash;
@@ -66,19 +67,27 @@ impl Engine {
             Ok((pid, shim)) => {
                 let now = SystemTime::now();
                 let container = cell.change(|container| {
+                    let before = container.state.health.take();
+                    container.state.health = container.spec.health.as_ref().map(|_| Health::starting(before.as_ref()));
                     container.state.phase = Phase::Running;
                     container.state.pid = pid;
                     container.state.started = Some(now);
                     container.state.error.clear();
                     container.state.oom_killed = false;
                 });
-                cell.announce(|stage| stage.alive = true);
+                cell.announce(|stage| {
+                    stage.alive = true;
+                    stage.frozen = false;
+                    stage.health = container.state.health.as_ref().map(|health| health.status);
+                });
                 if container.spec.restart != Restart::No {
                     // After a reboot the policy asks whether it ever ran; others need no write to the disk here.
                     self.store.put_container(&container)?;
                 }
+                self.events.mounts("mount", &container);
                 self.events.container("start", &container, &[]);
                 tokio::spawn(self.clone().follow(cell.clone(), shim));
+                self.check_health(cell);
                 Ok(())
             }
             Err(error) => {

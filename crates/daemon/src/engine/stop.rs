@@ -119,6 +119,7 @@ impl Engine {
                         container.state.phase = Phase::Running;
                     }
                 });
+                cell.announce(|stage| stage.frozen = false);
             }
         }
         Ok(())
@@ -192,7 +193,16 @@ impl Engine {
             _ => return Err(Error::Conflict(format!("Container {} is not running", container.id.as_str()))),
         }
         self.runtime_verb(&container, "pause").await?;
-        let container = cell.change(|container| container.state.phase = Phase::Paused);
+        let container = cell.change(|container| {
+            container.state.phase = Phase::Paused;
+            if let Some(health) = &mut container.state.health {
+                health.unchecked();
+            }
+        });
+        cell.announce(|stage| {
+            stage.frozen = true;
+            stage.health = container.state.health.as_ref().map(|health| health.status);
+        });
         self.events.container("pause", &container, &[]);
         Ok(())
     }
@@ -210,6 +220,7 @@ impl Engine {
         }
         self.runtime_verb(&container, "resume").await?;
         let container = cell.change(|container| container.state.phase = Phase::Running);
+        cell.announce(|stage| stage.frozen = false);
         self.events.container("unpause", &container, &[]);
         Ok(())
     }

@@ -143,7 +143,12 @@ pub async fn resize(ask: Ask) -> Result<Answer> {
 }
 
 pub fn wait(ask: &Ask) -> Result<Answer> {
-    let until = match ask.query.text("condition").unwrap_or("not-running") {
+    let condition = ask.query.text("condition").unwrap_or("not-running");
+    if condition == "healthy" {
+        // Docker does not have this one; Podman does.
+        return wait_healthy(ask);
+    }
+    let until = match condition {
         "not-running" => Until::NotRunning,
         "next-exit" => Until::NextExit,
         "removed" => Until::Removed,
@@ -151,15 +156,30 @@ pub fn wait(ask: &Ask) -> Result<Answer> {
     };
     // Registered now; the headers go out at once, for clients start the container when they have them.
     let ended = ask.engine.wait(ask.name(), until)?;
-    let body = stream::once(async move {
+    Ok(waited(async move {
         let ended = ended.await;
-        let error = ended.error.map(|message| WaitError { message });
-        let mut text =
-            serde_json::to_vec(&WaitResponse { status_code: ended.code, error }).map_err(io::Error::other)?;
+        WaitResponse { status_code: ended.code, error: ended.error.map(|message| WaitError { message }) }
+    }))
+}
+
+fn wait_healthy(ask: &Ask) -> Result<Answer> {
+    let container = ask.engine.snapshot(ask.name())?;
+    let engine = ask.engine.clone();
+    Ok(waited(async move {
+        match engine.until_healthy(container.id.as_str()).await {
+            Ok(()) => WaitResponse::default(),
+            Err(error) => WaitResponse { status_code: 1, error: Some(WaitError { message: error.to_string() }) },
+        }
+    }))
+}
+
+fn waited(answer: impl Future<Output = WaitResponse> + Send + 'static) -> Answer {
+    let body = stream::once(async move {
+        let mut text = serde_json::to_vec(&answer.await).map_err(io::Error::other)?;
         text.push(b'\n');
         Ok(Bytes::from(text))
     });
-    Ok(streamed("application/json", body))
+    streamed("application/json", body)
 }
 
 pub async fn attach(mut ask: Ask) -> Result<Answer> {

@@ -521,7 +521,7 @@ fn run_config(container: &Container) -> Result<RunConfig> {
         "WorkingDir": if spec.workdir == "/" { "" } else { &spec.workdir },
         "Labels": spec.labels,
         "StopSignal": asked("StopSignal"),
-        "Healthcheck": asked("Healthcheck"),
+        "Healthcheck": super::show::health::check(container),
     });
     serde_json::from_value(config).doing("make an image's configuration of a container's")
 }

@@ -42,9 +42,14 @@ pub async fn list(ask: Ask) -> Result<Answer> {
             return Err(Error::Invalid(format!("invalid filter 'status={status}'")));
         }
     }
+    for health in filters.get("health") {
+        if !show::health::WORDS.contains(&health.as_str()) {
+            return Err(Error::Invalid(format!("unrecognized filter value for health: {health}")));
+        }
+    }
     let limit: Option<i64> = ask.query.parsed("limit")?;
     let limit = limit.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
-    let sized = ask.query.is("size");
+    let (sized, version) = (ask.query.is("size"), ask.version);
     // Naming a state, an exit code or a number of lines means all of that kind.
     let all = ask.query.is("all") || limit.is_some() || filters.has("status") || filters.has("exited");
     let engine = ask.engine.clone();
@@ -64,13 +69,13 @@ pub async fn list(ask: Ask) -> Result<Answer> {
     let lines: Vec<Value> = if sized {
         blocking(engine, move |engine| {
             let line = |(container, places): &(Arc<Container>, Places)| {
-                summary::summary(container, places, Some(sizes(engine, container)), now)
+                summary::summary(container, places, Some(sizes(engine, container)), now, version)
             };
             Ok(picked.iter().map(line).collect())
         })
         .await?
     } else {
-        picked.iter().map(|(container, places)| summary::summary(container, places, None, now)).collect()
+        picked.iter().map(|(container, places)| summary::summary(container, places, None, now, version)).collect()
     };
     Ok(json(&lines))
 }
@@ -201,7 +206,7 @@ impl<'a> Picker<'a> {
             && (!filters.has("ancestor") || of_image())
             && filters.fits("volume", mounted)
             && filters.fits("network", on_network)
-            && filters.fits("health", |word| word == "none")
+            && filters.fits("health", |word| word == show::health::word(container))
             && filters.fits("is-task", |word| word == "false")
             && (!filters.has("publish") || self.published.iter().any(published))
             && (!filters.has("expose") || self.exposed.iter().any(exposed))

@@ -6,6 +6,7 @@ use super::filters::Filters;
 use super::list::sizes;
 use super::show::summary;
 use super::{images, version as versions, volumes};
+use crate::container::Container;
 use crate::engine::Places;
 use crate::error::{Error, Result};
 use crate::events::{self, Event, Kind, Listener};
@@ -44,6 +45,7 @@ pub async fn disk_usage(ask: Ask) -> Result<Answer> {
             return Err(Error::Invalid(format!("unknown object type: {kind}")));
         }
     }
+    let version = ask.version;
     let value = volumes::blocking(ask.engine.clone(), move |engine| {
         let wanted = |kind: &str| types.is_empty() || types.iter().any(|asked| asked == kind);
         let containers = engine.all();
@@ -62,7 +64,9 @@ pub async fn disk_usage(ask: Ask) -> Result<Answer> {
         }
         if wanted("container") {
             let now = SystemTime::now();
-            let shown = containers.iter().map(|c| summary::summary(c, &Places::default(), Some(sizes(engine, c)), now));
+            let line =
+                |c: &Arc<Container>| summary::summary(c, &Places::default(), Some(sizes(engine, c)), now, version);
+            let shown = containers.iter().map(line);
             value["Containers"] = shown.collect::<Vec<_>>().into();
         }
         if wanted("volume") {

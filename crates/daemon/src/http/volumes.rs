@@ -50,9 +50,8 @@ pub async fn create(mut ask: Ask) -> Result<Answer> {
     let name = body.name.filter(|name| !name.is_empty());
     let labels = body.labels.unwrap_or_default().into_iter().collect();
     let options = body.driver_opts.unwrap_or_default().into_iter().collect();
-    let known = name.as_ref().is_some_and(|name| ask.engine.volumes.inspect(name).is_ok());
-    let volume = ask.engine.volumes.create(name.as_deref(), labels, &options)?;
-    if !known {
+    let (volume, is_new) = ask.engine.volumes.create(name.as_deref(), labels, &options)?;
+    if is_new {
         ask.engine.events.volume("create", &volume.name);
     }
     Ok(json_as(StatusCode::CREATED, &show(&volume)))

@@ -188,6 +188,7 @@ pub(crate) fn example() -> Spec {
         stop_timeout: None,
         restart: Restart::No,
         auto_remove: false,
+        health: None,
         network: NetworkSpec::default(),
         mounts: vec![],
         security: Security::default(),

@@ -1,4 +1,4 @@
-use super::{Keeper, Phase};
+use super::{Keeper, Phase, Process};
 use crate::client::{Role, Stream};
 use shim::{Reply, Request};
 use std::io;
@@ -22,6 +22,9 @@ impl Keeper {
             }
             Request::Kill { signal } => {
                 self.kill(signal).map_or_else(|error| refuse(error.to_string()), |()| Reply::Ok)
+            }
+            Request::KillExec { exec, signal } => {
+                self.kill_exec(&exec, signal).map_or_else(|error| refuse(error.to_string()), |()| Reply::Ok)
             }
             Request::Resize { exec, rows, cols } => match self.process_of(exec.as_deref()) {
                 Some(process) if self.processes[process].streams.tty => {
@@ -70,23 +73,18 @@ impl Keeper {
     }
 
     pub(super) fn kill(&mut self, signal: i32) -> io::Result<()> {
-        let first = self.processes.first().and_then(|process| process.pid.map(|pid| (pid, process.ended.is_some())));
-        match first {
-            None if matches!(self.phase, Phase::Over(..) | Phase::Deleting(..)) => Ok(()),
-            None => Err(io::Error::other("the container is not created yet; wait for that before sending it a signal")),
-            Some((_, true)) => Ok(()),
-            // Not reaped yet, so the pid cannot be another's.
-            // SAFETY: kill takes two integers.
-            Some((pid, false)) => match unsafe { libc::kill(pid, signal) } {
-                0 => Ok(()),
-                _ => match io::Error::last_os_error() {
-                    error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-                    error => Err(io::Error::new(
-                        error.kind(),
-                        format!("cannot send signal {signal} to process {pid}: {error}"),
-                    )),
-                },
-            },
+        match self.processes.first() {
+            Some(first) if first.pid.is_some() => send(first, signal),
+            _ if matches!(self.phase, Phase::Over(..) | Phase::Deleting(..)) => Ok(()),
+            _ => Err(io::Error::other("the container is not created yet; wait for that before sending it a signal")),
+        }
+    }
+
+    fn kill_exec(&self, exec: &str, signal: i32) -> io::Result<()> {
+        match self.process_of(Some(exec)) {
+            Some(at) if self.processes[at].pid.is_some() => send(&self.processes[at], signal),
+            Some(_) => Err(io::Error::other(format!("the exec {exec} is not started yet"))),
+            None => Err(io::Error::other(format!("no exec {exec} runs in this container"))),
         }
     }
 
@@ -95,5 +93,21 @@ impl Keeper {
             // Fails only while there is nothing to kill yet; then it is tried again when there is.
             let _ = self.kill(libc::SIGKILL);
         }
+    }
+}
+
+/// Sends a signal to a process, if it has not ended.
+fn send(process: &Process, signal: i32) -> io::Result<()> {
+    let (Some(pid), None) = (process.pid, process.ended) else { return Ok(()) };
+    // Not reaped yet, so the pid cannot be another's.
+    // SAFETY: kill takes two integers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => {
+                Err(io::Error::new(error.kind(), format!("cannot send signal {signal} to process {pid}: {error}")))
+            }
+        },
     }
 }

@@ -1,5 +1,7 @@
 //! From our types to the wire's: `inspect`, `ps`, and their parts. Where Docker says `null` and where `[]`, so do we.
 
+/// Health, and how it is checked.
+pub mod health;
 /// The host configuration as it was asked for, over Docker's defaults.
 mod host_config;
 /// Networks and ports of one container.
@@ -90,7 +92,7 @@ pub fn inspect(container: &Container, around: &Around, version: Version) -> Valu
 
 fn state(container: &Container) -> Value {
     let state = &container.state;
-    json!({
+    let mut value = json!({
         "Status": state.phase.word(),
         // Docker counts a frozen container, and one that waits for its restart, among the running.
         "Running": state.phase.is_alive() || state.phase == Phase::Restarting,
@@ -103,7 +105,11 @@ fn state(container: &Container) -> Value {
         "Error": state.error,
         "StartedAt": time::rfc3339_or_never(state.started),
         "FinishedAt": time::rfc3339_or_never(state.finished),
-    })
+    });
+    if let Some(health) = &state.health {
+        value["Health"] = health::state(health);
+    }
+    value
 }
 
 /// A place where something of the host's is mounted.
@@ -159,11 +165,15 @@ fn config(container: &Container, around: &Around) -> Value {
         let ports = spec.network.exposed.iter().map(|(port, proto)| (format!("{port}/{}", proto.name()), json!({})));
         config["ExposedPorts"] = Value::Object(ports.collect());
     }
-    for field in ["StopSignal", "StopTimeout", "Healthcheck", "Shell", "NetworkDisabled"] {
+    for field in ["StopSignal", "StopTimeout", "Shell", "NetworkDisabled"] {
         let value = asked(field);
         if !value.is_null() && value != json!("") && value != json!(false) {
             config[field] = value;
         }
+    }
+    let check = health::check(container);
+    if !check.is_null() {
+        config["Healthcheck"] = check;
     }
     config
 }

@@ -3,12 +3,19 @@
 use super::network;
 use crate::container::{Container, Phase};
 use crate::engine::Places;
+use crate::http::version::Version;
 use crate::time;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
 /// An entry of `GET /containers/json`.
-pub fn summary(container: &Container, places: &Places, sizes: Option<(u64, u64)>, now: SystemTime) -> Value {
+pub fn summary(
+    container: &Container,
+    places: &Places,
+    sizes: Option<(u64, u64)>,
+    now: SystemTime,
+    version: Version,
+) -> Value {
     let mode = container.asked.pointer("/HostConfig/NetworkMode").and_then(Value::as_str).unwrap_or_default();
     let mut value = json!({
         "Id": container.id.as_str(),
@@ -25,6 +32,9 @@ pub fn summary(container: &Container, places: &Places, sizes: Option<(u64, u64)>
         "NetworkSettings": { "Networks": network::networks(container, places) },
         "Mounts": container.mounts.iter().map(super::mount).collect::<Vec<_>>(),
     });
+    if version >= (1, 52) {
+        value["Health"] = super::health::summary(container);
+    }
     if let Some((own, all)) = sizes {
         value["SizeRw"] = own.into();
         value["SizeRootFs"] = all.into();
@@ -46,7 +56,10 @@ pub fn status(container: &Container, now: SystemTime) -> String {
     let since = |at: Option<SystemTime>| ago(at.and_then(|at| now.duration_since(at).ok()).unwrap_or_default());
     match state.phase {
         Phase::Created => "Created".to_owned(),
-        Phase::Running => format!("Up {}", since(state.started)),
+        Phase::Running => match &state.health {
+            Some(health) => format!("Up {} ({})", since(state.started), super::health::remark(health)),
+            None => format!("Up {}", since(state.started)),
+        },
         Phase::Paused => format!("Up {} (Paused)", since(state.started)),
         Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished)),
         // A start that failed leaves it as it was made.

@@ -174,7 +174,7 @@ fn ports_are_listed_one_by_one() {
     assert_eq!(running, want);
     let stopped = shown(Phase::Exited, Places::default(), (1, 53));
     assert_eq!(stopped["NetworkSettings"]["Ports"], json!({}));
-    let line = summary::summary(&container(Phase::Running), &places(), None, at(10));
+    let line = summary::summary(&container(Phase::Running), &places(), None, at(10), (1, 52));
     let want = json!([
         {"PrivatePort": 9, "Type": "udp"},
         {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
@@ -183,7 +183,7 @@ fn ports_are_listed_one_by_one() {
         {"IP": "127.0.0.1", "PrivatePort": 7001, "PublicPort": 7001, "Type": "tcp"},
     ]);
     assert_eq!(line["Ports"], want);
-    let line = summary::summary(&container(Phase::Exited), &Places::default(), None, at(10));
+    let line = summary::summary(&container(Phase::Exited), &Places::default(), None, at(10), (1, 51));
     assert_eq!(line["Ports"], json!([]));
 }
 
@@ -257,7 +257,7 @@ fn the_whole_answer_is_read_by_typed_clients() {
         let typed: api::ContainerInspectResponse = serde_json::from_value(value).unwrap();
         assert_eq!(typed.name.as_deref(), Some("/web"));
         assert_eq!(typed.args, Some(vec!["-f".to_owned()]));
-        let line = summary::summary(&container(phase), &places(), Some((1, 2)), at(10));
+        let line = summary::summary(&container(phase), &places(), Some((1, 2)), at(10), (1, 52));
         let typed: api::ContainerSummary = serde_json::from_value(line).unwrap();
         assert_eq!((typed.size_rw, typed.command.as_deref()), (Some(1), Some("httpd -f")));
     }
@@ -303,4 +303,40 @@ fn states_read_as_in_ps() {
         (&state["StartedAt"], &state["FinishedAt"]),
         (&json!("1970-01-01T00:00:02Z"), &json!(crate::time::NEVER))
     );
+}
+
+#[test]
+fn health_is_shown_where_docker_shows_it() {
+    use crate::container::health::{Check, Health, Outcome, Status};
+    let mut container = container(Phase::Running);
+    assert!(state(&container).get("Health").is_none());
+    assert_eq!(health::check(&container), Value::Null);
+    assert_eq!(health::summary(&container), json!({"Status": "none", "FailingStreak": 0}));
+    container.asked = json!({"Healthcheck": {"Test": ["NONE"]}});
+    assert_eq!(health::check(&container), json!({"Test": ["NONE"]}));
+    container.spec.health = Some(Check {
+        argv: vec!["/bin/sh".into(), "-c".into(), "test -e /up".into()],
+        shell_len: 2,
+        interval: Some(Duration::from_secs(2)),
+        retries: Some(4),
+        ..Check::default()
+    });
+    assert_eq!(
+        health::check(&container),
+        json!({"Test": ["CMD-SHELL", "test -e /up"], "Interval": 2_000_000_000_u64, "Retries": 4})
+    );
+    assert_eq!(summary::status(&container, at(62)), "Up About a minute", "it was started before it had a check");
+    container.state.health = Some(Health::starting(None));
+    assert_eq!(summary::status(&container, at(62)), "Up About a minute (health: starting)");
+    let outcome = Outcome { started: at(3), ended: at(4), exit_code: 1, output: "no\n".into() };
+    container.state.health = Some(Health { status: Status::Unhealthy, failing_streak: 5, log: vec![outcome] });
+    assert_eq!(summary::status(&container, at(62)), "Up About a minute (unhealthy)");
+    assert_eq!(
+        state(&container)["Health"],
+        json!({"Status": "unhealthy", "FailingStreak": 5, "Log": [
+            {"Start": "1970-01-01T00:00:03Z", "End": "1970-01-01T00:00:04Z", "ExitCode": 1, "Output": "no\n"}]})
+    );
+    let line = |version| summary::summary(&container, &places(), None, at(10), version);
+    assert_eq!(line((1, 52))["Health"], json!({"Status": "unhealthy", "FailingStreak": 5}));
+    assert!(line((1, 51)).get("Health").is_none());
 }

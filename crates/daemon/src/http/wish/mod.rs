@@ -1,6 +1,8 @@
 //! From the wire's words to ours: the body of `POST /containers/create` and the image's configuration become a [`Spec`].
 //! Nothing beyond this module knows Docker's fields; every refusal is in the words that Docker's users know.
 
+/// How health is checked.
+mod health;
 /// Memory, processors, devices, rlimits.
 pub mod limits;
 /// What is mounted.
@@ -137,6 +139,7 @@ impl Wish {
             stop_timeout: self.body.stop_timeout,
             restart,
             auto_remove,
+            health: health::health(&self.body, around.image, &mut warnings)?,
             network,
             mounts,
             resources: limits::resources(&limits::Asked::from(host), around.cpus, &mut warnings)?,
@@ -155,7 +158,6 @@ impl Wish {
             annotations: host.annotations.clone().unwrap_or_default().into_iter().collect(),
             security,
         };
-        self.healthcheck(&mut warnings)?;
         Ok(Understood { spec, warnings })
     }
 
@@ -191,25 +193,6 @@ impl Wish {
         }
         if host.blkio_weight_device.as_ref().is_some_and(|weights| !weights.is_empty()) {
             return absent("HostConfig.BlkioWeightDevice: weights by device are not there yet".into());
-        }
-        Ok(())
-    }
-
-    fn healthcheck(&self, warnings: &mut Vec<String>) -> Result<()> {
-        let Some(check) = &self.body.healthcheck else { return Ok(()) };
-        let test = check.test.clone().unwrap_or_default();
-        for (name, nanos) in
-            [("Interval", check.interval), ("Timeout", check.timeout), ("StartPeriod", check.start_period)]
-        {
-            if nanos.is_some_and(|nanos| nanos != 0 && nanos < 1_000_000) {
-                return Err(Error::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
-            }
-        }
-        if check.retries.is_some_and(|retries| retries < 0) {
-            return Err(Error::Invalid("Retries in Healthcheck cannot be negative".into()));
-        }
-        if !test.is_empty() && test[0] != "NONE" {
-            warnings.push("Health checks are not there yet: the container runs without its health check.".into());
         }
         Ok(())
     }

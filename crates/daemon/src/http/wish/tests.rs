@@ -243,11 +243,37 @@ fn rights_are_read() {
 }
 
 #[test]
-fn a_health_check_is_a_warning() {
-    let understood = understood_of(with(json!({"Healthcheck": {"Test": ["CMD", "true"]}})), &image()).unwrap();
-    assert_eq!(understood.warnings.len(), 1);
-    let none = understood_of(with(json!({"Healthcheck": {"Test": ["NONE"]}})), &image()).unwrap();
-    assert!(none.warnings.is_empty());
+fn a_health_check_is_the_requests_over_the_images() {
+    let image: RunConfig = serde_json::from_value(json!({"Cmd": ["sh"], "Shell": ["/bin/ash", "-ec"],
+        "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 2_000_000_000_u64, "Retries": 5}}))
+    .unwrap();
+    let check = |asked: Value, image: &RunConfig| {
+        let understood = understood_of(with(json!({ "Healthcheck": asked })), image).unwrap();
+        let text = understood.spec.health.map(|check| {
+            let times = [check.interval, check.timeout, check.start_period, check.start_interval];
+            let times = times.map(|time| time.map_or("-".to_owned(), crate::time::go_duration)).join(" ");
+            format!("{:?} {} {times} {:?}", check.argv, check.shell_len, check.retries)
+        });
+        [text.unwrap_or_else(|| "none".to_owned()), understood.warnings.join("")].join("")
+    };
+    let of_image = r#"["/bin/ash", "-ec", "true"] 2 2s - - - Some(5)"#;
+    for (asked, want) in [
+        (Value::Null, of_image),
+        (json!({}), of_image),
+        (json!({"Timeout": 3_000_000, "Interval": 1_000_000}), r#"["/bin/ash", "-ec", "true"] 2 1ms 3ms - - Some(5)"#),
+        (
+            json!({"Test": ["CMD", "a", "b"], "StartPeriod": 1_000_000, "StartInterval": 2_000_000, "Retries": 1}),
+            r#"["a", "b"] 0 2s - 1ms 2ms Some(1)"#,
+        ),
+        (json!({"Test": ["NONE"]}), "none"),
+        (json!({"Test": ["PING"]}), "noneUnknown healthcheck type 'PING' (expected 'CMD'): the container has no check"),
+    ] {
+        assert_eq!(check(asked.clone(), &image), want, "{asked}");
+    }
+    let plain = self::image();
+    assert_eq!(check(Value::Null, &plain), "none");
+    assert_eq!(check(json!({"Interval": 1_000_000}), &plain), "none");
+    assert_eq!(check(json!({"Test": ["CMD-SHELL", "x"]}), &plain), r#"["/bin/sh", "-c", "x"] 2 - - - - None"#);
 }
 
 /// What is wrong, with which status, in which words.
@@ -289,7 +315,9 @@ fn wrong_wishes_are_refused_in_dockers_words() {
         ),
         (with(json!({"StopSignal": "SIGNOPE"})), 400, "invalid signal: SIGNOPE"),
         (with(json!({"Healthcheck": {"Interval": 5}})), 400, "Interval in Healthcheck cannot be less than 1ms"),
+        (with(json!({"Healthcheck": {"StartInterval": -1}})), 400, "StartInterval in Healthcheck cannot be less than"),
         (with(json!({"Healthcheck": {"Retries": -1}})), 400, "Retries in Healthcheck cannot be negative"),
+        (with(json!({"Healthcheck": {"Test": ["CMD"]}})), 400, "Test in Healthcheck has no command after CMD"),
         (with(json!({"ExposedPorts": {"http/tcp": {}}})), 400, "invalid port specification: \"http/tcp\""),
         (with(json!({"ExposedPorts": {"80/icmp": {}}})), 400, "invalid proto: icmp"),
         (with(json!({"Volumes": {"data": {}}})), 400, "invalid mount path: 'data' mount path must be absolute"),
