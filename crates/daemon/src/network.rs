@@ -515,13 +515,13 @@ impl NetworkOwner {
     fn decided(&mut self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
         let mut world = write(&self.world);
         let change = decide(&world).map_err(refused)?;
-        follow(&mut self.want, &world, &change);
-        for handover in decide::handovers(&world, &change) {
+        let handovers = decide::handovers(&world, &change);
+        let ports_go = ports::go(&world, &change);
+        follow(&mut self.want, &mut world, &change);
+        for handover in handovers {
             self.held.hand_over(&handover);
         }
         self.held.follow(&change);
-        let ports_go = ports::go(&world, &change);
-        world.take(&change);
         drop(world);
         if ports_go {
             self.relay.ports_went();

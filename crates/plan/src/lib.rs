@@ -41,6 +41,9 @@ pub mod firewall;
 /// Who may send what from a port of a bridge.
 pub mod guard;
 
+/// The ways between containers of a network that keeps them apart: what links open.
+mod links;
+
 /// The network that the facts ask for.
 pub mod desired;
 

@@ -68,7 +68,7 @@ fn world(dice: &mut Dice) -> World {
     }
     for n in 0..dice.roll(5) {
         let id: plan::ids::SandboxId = hex(2, n).parse().unwrap();
-        world.sandboxes.insert(id.clone(), Sandbox { id: id.clone(), container: hex(3, n).parse().unwrap() });
+        world.sandboxes.insert(id.clone(), Sandbox::new(id.clone(), hex(3, n).parse().unwrap()));
         let networks: Vec<Network> = world.networks.values().cloned().collect();
         for (at, network) in networks.iter().enumerate() {
             if dice.roll(3) == 0 {
