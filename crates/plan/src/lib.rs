@@ -68,6 +68,9 @@ pub mod fake;
 /// The texts by which a container finds names: `hosts`, `resolv.conf`.
 pub mod names;
 
+/// The variables by which a container finds what it is linked to.
+pub mod variables;
+
 /// Invariants of the facts, as a function that lists what breaks them.
 pub mod check;
 

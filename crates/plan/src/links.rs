@@ -24,19 +24,12 @@ pub(crate) fn openings<'a>(world: &'a World, sandbox: &'a Sandbox) -> Vec<Openin
     let mut openings = Vec::new();
     for linked in &sandbox.linked {
         let Some(network) = world.networks.get(&linked.network).filter(|network| !network.icc) else { continue };
-        let of_target = |other: &&Sandbox| other.container == linked.target && other.id != sandbox.id;
-        let targets = world.sandboxes.values().filter(of_target).flat_map(|of| on(world, network, of));
-        for target in targets {
-            let from = on(world, network, sandbox);
+        for target in world.places_of(&linked.target, &network.id).filter(|target| target.sandbox != sandbox.id) {
+            let from = world.endpoints.values().filter(|e| e.sandbox == sandbox.id && e.network == network.id);
             openings.extend(from.map(|source| Opening { source, target, network, linked }));
         }
     }
     openings
-}
-
-/// The endpoints of a sandbox on a network: one, or none.
-fn on<'a>(world: &'a World, network: &'a Network, of: &'a Sandbox) -> impl Iterator<Item = &'a Endpoint> {
-    world.endpoints.values().filter(|e| e.network == network.id && e.sandbox == of.id)
 }
 
 impl Opening<'_> {

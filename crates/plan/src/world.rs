@@ -328,6 +328,18 @@ impl World {
         of.into_iter()
     }
 
+    /// Where a container is on a network: at one place, or nowhere.
+    pub fn places_of<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        network: &'a NetworkId,
+    ) -> impl Iterator<Item = &'a Endpoint> {
+        let sandboxes = self.sandboxes.values().filter(move |sandbox| &sandbox.container == container);
+        sandboxes.flat_map(move |sandbox| {
+            self.endpoints.values().filter(move |e| e.sandbox == sandbox.id && &e.network == network)
+        })
+    }
+
     /// A network by its name.
     pub fn network_named(&self, name: &str) -> Option<&Network> {
         self.networks.values().find(|n| n.name == name)
