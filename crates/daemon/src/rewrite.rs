@@ -47,7 +47,8 @@ mod tests {
     fn a_reader_never_misses_what_is_always_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hosts");
-        let (short, long) = ("127.0.0.1\tlocalhost\n10.0.0.3\tme\n", "127.0.0.1\tlocalhost\n10.0.0.2\tdb h mydb\n10.0.0.3\tme\n");
+        let (short, long) =
+            ("127.0.0.1\tlocalhost\n10.0.0.3\tme\n", "127.0.0.1\tlocalhost\n10.0.0.2\tdb h mydb\n10.0.0.3\tme\n");
         rewrite(&file, short).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {

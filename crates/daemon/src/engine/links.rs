@@ -131,7 +131,8 @@ impl Engine {
         let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let told = std::fs::read_to_string(&file).doing(format_args!("read {}", file.display())).and_then(|text| {
             let bound = self.bound(source);
-            let names = |(link, target): &Bound| names::link_names(&link.alias, &self.host_name_of(target), &target.name);
+            let names =
+                |(link, target): &Bound| names::link_names(&link.alias, &self.host_name_of(target), &target.name);
             let known: Vec<String> = bound.iter().map(names).chain(gone.iter().cloned()).collect();
             let hostname = self.host_name_of(source);
             let lines = self.link_lines(source);
@@ -180,9 +181,10 @@ impl Engine {
             self.find(name)?;
             return Err(Error::Conflict("Conflict, cannot remove the default link name of the container".into()));
         };
-        let cell = self.containers.find(parent).map_err(|_| {
-            Error::NotFound(format!("Cannot get parent /{parent} for link name /{parent}/{alias}"))
-        })?;
+        let cell = self
+            .containers
+            .find(parent)
+            .map_err(|_| Error::NotFound(format!("Cannot get parent /{parent} for link name /{parent}/{alias}")))?;
         let _gate = cell.gate.lock().await;
         let before = cell.snapshot();
         let links = &before.spec.network.links;

@@ -2,8 +2,8 @@ use super::start::keep_places;
 use super::{Engine, bundle, cgroup_path, groups, runtime_dirs};
 use crate::config::Config;
 use crate::container::spec::{NetworkMode, Restart};
-use crate::engine::registry::Cell;
 use crate::container::{Container, Phase};
+use crate::engine::registry::Cell;
 use crate::error::Result;
 use crate::oci::HostRights;
 use crate::rootfs;
@@ -195,7 +195,9 @@ impl Engine {
         let done: BTreeMap<_, _> = cells.iter().zip(&turns).map(|(cell, (_, over))| (&cell.id, over)).collect();
         let waits: Vec<Vec<_>> = cells
             .iter()
-            .map(|cell| self.needed_by(&cell.snapshot()).iter().filter_map(|id| done.get(id).copied().cloned()).collect())
+            .map(|cell| {
+                self.needed_by(&cell.snapshot()).iter().filter_map(|id| done.get(id).copied().cloned()).collect()
+            })
             .collect();
         for ((cell, (turn, _)), waits) in cells.into_iter().zip(turns).zip(waits) {
             let engine = self.clone();
@@ -220,9 +222,8 @@ impl Engine {
             _ => None,
         };
         let named = network.links.iter().map(|link| link.target.clone()).chain(joined);
-        let older = |id: &ContainerId| {
-            self.containers.get(id).is_some_and(|cell| cell.snapshot().created < container.created)
-        };
+        let older =
+            |id: &ContainerId| self.containers.get(id).is_some_and(|cell| cell.snapshot().created < container.created);
         named.filter(older).collect()
     }
 

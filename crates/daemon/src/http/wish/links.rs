@@ -72,11 +72,13 @@ fn parts(text: &str) -> Result<(&str, &str)> {
 
 /// The container that has the network which is meant.
 fn target(name: &str, around: &Around) -> Result<Arc<Container>> {
-    let find = |name: &str| (around.find)(name).map_err(|error| match error {
-        // A request that names nobody is a wrong one, not one for nobody.
-        Error::NotFound(text) => Error::Invalid(format!("could not get container for {name}: {text}")),
-        other => other,
-    });
+    let find = |name: &str| {
+        (around.find)(name).map_err(|error| match error {
+            // A request that names nobody is a wrong one, not one for nobody.
+            Error::NotFound(text) => Error::Invalid(format!("could not get container for {name}: {text}")),
+            other => other,
+        })
+    };
     let mut found = find(name)?;
     loop {
         found = match &found.spec.network.mode {
