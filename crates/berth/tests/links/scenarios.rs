@@ -408,3 +408,41 @@ fn a_link_opens_exactly_what_the_target_exposes() {
         assert_eq!(reached(&asks), [true, true, false, false]);
     });
 }
+
+/// A14.6: after a reboot the restart policies start targets before their sources.
+#[test]
+fn after_a_reboot_targets_come_first() {
+    lab::alone(|lab| {
+        let engine = world(lab, &["--icc=false"]);
+        let always = ["--restart", "always", "--expose", "80"];
+        // Of several, the last of a chain has the most to wait for.
+        let names = ["last", "more", "some", "first"];
+        sleeper(&engine, "last", &always);
+        for pair in names.windows(2) {
+            sleeper(&engine, pair[1], &[&always[..], &["--link", &format!("{}:next", pair[0])]].concat());
+        }
+        engine.kill9();
+        // What a reboot takes: processes, namespaces, the run directory.
+        for pid in lab.here().ok(&["pgrep", "-x", "berth-shim|sleep"]).lines() {
+            lab.here().run(&["kill", "-9", pid]);
+        }
+        let run = engine.exec_root().display().to_string();
+        let mounts = format!("awk '$2 ~ \"^{run}/\" {{ print $2 }}' /proc/mounts | sort -r | xargs -r umount -l");
+        lab.here().ok(&["sh", "-c", &format!("{mounts}; rm -rf {run}/*")]);
+        engine.start_again();
+        lab::wait_for("all to run", std::time::Duration::from_secs(10), || {
+            (engine.ok(&["ps", "-q"]).lines().count() == names.len()).then_some(())
+        });
+        let started = names.map(|name| told(&engine, "{{.State.StartedAt}}", name));
+        assert!(started.is_sorted(), "{names:?} {started:?}");
+        for pair in names.windows(2) {
+            let line = format!(
+                "{} next {} {}",
+                addr4(&engine, pair[0]),
+                told(&engine, "{{.Config.Hostname}}", pair[0]),
+                pair[0]
+            );
+            assert_eq!(hosts(&engine, pair[1], "next"), [line]);
+        }
+    });
+}
