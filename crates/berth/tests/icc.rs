@@ -56,21 +56,28 @@ fn ways(from: &Place, to: &Place) -> Vec<(&'static str, bool)> {
     let _udp4 = to.host.serve_udp(&format!("{}:7", to.addr4), "direct");
     let _udp6 = to.host.serve_udp(&format!("[{}]:7", to.addr6), "direct");
     let _local = to.host.serve_tcp("[::]:9", "direct");
-    let local = from.host.tcp(&format!("[{}]:9", link_local(to, from)));
+    let host = &from.host;
+    let local = format!("[{}]:9", link_local(to, from));
+    let (tcp4, tcp6) = (format!("{}:7", to.addr4), format!("[{}]:7", to.addr6));
+    let probes: [(&'static str, &(dyn Fn() -> bool + Sync)); 7] = [
+        ("ICMP", &|| host.ping(&to.addr4)),
+        ("ICMPv6", &|| host.ping(&to.addr6)),
+        ("a link-local address", &|| host.tcp(&local).is_ok()),
+        ("TCP", &|| host.tcp(&tcp4).is_ok()),
+        ("TCP over IPv6", &|| host.tcp(&tcp6).is_ok()),
+        ("UDP", &|| host.udp(&tcp4, "?").is_ok()),
+        ("UDP over IPv6", &|| host.udp(&tcp6, "?").is_ok()),
+    ];
+    // Side by side, for what is not open takes its time.
+    let mut ways: Vec<(&'static str, bool)> = std::thread::scope(|scope| {
+        let asked: Vec<_> = probes.iter().map(|(name, probe)| (*name, scope.spawn(probe))).collect();
+        asked.into_iter().map(|(name, asked)| (name, asked.join().expect("a probe does not panic"))).collect()
+    });
     // What the neighbour's Ethernet address is can be learnt by asking it only.
-    from.host.run(&["ip", "neigh", "flush", "dev", "eth0"]);
-    let _ = from.host.try_ping(&to.addr4, std::time::Duration::from_millis(300));
-    let arp = from.host.ok(&["ip", "neigh", "show", "to", &to.addr4]).contains("lladdr");
-    vec![
-        ("ICMP", from.host.ping(&to.addr4)),
-        ("ICMPv6", from.host.ping(&to.addr6)),
-        ("a link-local address", local.is_ok()),
-        ("TCP", from.host.tcp(&format!("{}:7", to.addr4)).is_ok()),
-        ("TCP over IPv6", from.host.tcp(&format!("[{}]:7", to.addr6)).is_ok()),
-        ("UDP", from.host.udp(&format!("{}:7", to.addr4), "?").is_ok()),
-        ("UDP over IPv6", from.host.udp(&format!("[{}]:7", to.addr6), "?").is_ok()),
-        ("ARP", arp),
-    ]
+    host.run(&["ip", "neigh", "flush", "dev", "eth0"]);
+    let _ = host.try_ping(&to.addr4, std::time::Duration::from_millis(300));
+    ways.push(("ARP", host.ok(&["ip", "neigh", "show", "to", &to.addr4]).contains("lladdr")));
+    ways
 }
 
 /// What must work whatever `--icc` says.
@@ -124,6 +131,62 @@ fn containers_of_a_bridge_reach_each_other_unless_they_are_kept_apart() {
             engine.ok(&["rm", "-f", "web", "two"]);
             engine.stop();
         }
+    });
+}
+
+/// Who is kept apart could still hand the host a packet for a neighbour, as the two ends of a link do.
+#[test]
+fn only_a_link_leads_from_one_to_another_by_way_of_the_host() {
+    lab::alone(|lab| {
+        let engine = lab.engine(&["--ipv6", "--icc=false"]);
+        engine.load_busybox();
+        let db = place(lab, &engine, "db", &["--expose", "3306"]);
+        let web = place(lab, &engine, "web", &["--link", "db:db"]);
+        let (router, framer) = (place(lab, &engine, "router", &[]), place(lab, &engine, "framer", &[]));
+        let bridge = lab.here().ok(&["ip", "-o", "-6", "addr", "show", "dev", "berth0", "scope", "global"]);
+        let gateway6 =
+            bridge.split_whitespace().find_map(|word| word.strip_suffix("/64")).expect("the bridge has IPv6");
+        let mac = lab.here().ok(&["cat", "/sys/class/net/berth0/address"]);
+        for of in [&db, &web] {
+            for (addr, gateway) in [(&of.addr4, "172.17.0.1"), (&of.addr6, gateway6)] {
+                // A route like that of a link; and the neighbour's address at the host's Ethernet address.
+                router.host.ok(&["ip", "route", "add", addr, "via", gateway]);
+                framer.host.ok(&["ip", "neigh", "replace", addr, "lladdr", mac.trim(), "dev", "eth0"]);
+            }
+        }
+        let at = |addr: &str, port: u16| std::net::SocketAddr::new(addr.parse().expect("an address"), port).to_string();
+        let _served: Vec<_> = [&db, &web]
+            .iter()
+            .flat_map(|of| [3306, 9].map(|port| of.host.serve_tcp(&format!("[::]:{port}"), "x")))
+            .collect();
+        for frames in [false, true] {
+            look_at_frames(frames);
+            for addr in [&db.addr4, &db.addr6] {
+                // Often enough for the kernel to tell of a shorter way, which is none.
+                for turn in 0..6 {
+                    let said = web.host.tcp(&at(addr, 3306)).unwrap_or_else(|e| panic!("{addr} {frames} {turn}: {e}"));
+                    assert!(said.contains(&web.addr4) || said.contains(&web.addr6), "the source is hidden: {said}");
+                }
+            }
+            let strangers = [(&router, &db), (&router, &web), (&framer, &db), (&framer, &web)];
+            let mut tries = vec![(&web, &db, 9), (&db, &web, 9), (&db, &web, 3306)];
+            tries.extend(strangers.iter().flat_map(|(from, to)| [(*from, *to, 3306), (*from, *to, 9)]));
+            let open: Vec<String> = std::thread::scope(|scope| {
+                let asked =
+                    tries.iter().flat_map(|(from, to, port)| [(from, &to.addr4, port), (from, &to.addr6, port)]);
+                let asked: Vec<_> = asked
+                    .map(|(from, addr, port)| {
+                        scope.spawn(move || {
+                            let open = from.host.tcp(&at(addr, *port)).is_ok() || from.host.ping(addr);
+                            open.then(|| format!("{} to {addr}:{port}", from.name))
+                        })
+                    })
+                    .collect();
+                asked.into_iter().filter_map(|one| one.join().expect("a probe does not panic")).collect()
+            });
+            assert!(open.is_empty(), "br_netfilter {frames}: {open:?}");
+        }
+        look_at_frames(false);
     });
 }
 

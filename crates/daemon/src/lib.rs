@@ -29,6 +29,8 @@ pub mod network;
 pub mod oci;
 /// Relays what the kernel cannot forward to a container.
 mod relay;
+/// Files that are written while containers read them.
+mod rewrite;
 /// A container's root file system.
 pub mod rootfs;
 /// The filter of system calls.

@@ -24,7 +24,7 @@ use plan::netstate::{Errno, NetState, Op};
 use plan::nft::Owner;
 use plan::ports::{self, PortWish, Unpublish};
 use plan::warnings::{About, Warning, Warnings, warnings};
-use plan::world::{Change, Endpoint, Fact, Network, PortBinding, World};
+use plan::world::{Change, Endpoint, Fact, Linked, Network, PortBinding, World};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -58,7 +58,11 @@ pub enum Wish {
         container: ContainerId,
         /// On which networks.
         places: Vec<AttachWish>,
+        /// What its container is linked to.
+        linked: Vec<Linked>,
     },
+    /// A sandbox's container is linked to something else.
+    Link(SandboxId, Vec<Linked>),
     /// A sandbox and its endpoints go.
     Leave(SandboxId),
     /// More ports of an endpoint are published.
@@ -394,8 +398,11 @@ impl NetworkOwner {
     /// Decides a wish and takes the facts over; a refusal leaves none of them.
     fn decide(&mut self, wish: &Wish) -> Result<Change> {
         match wish {
-            Wish::Join { sandbox, container, places } => {
+            Wish::Join { sandbox, container, places, linked } => {
                 let mut change = self.decided(|world| decide::sandbox(world, sandbox.clone(), container.clone()))?;
+                if !linked.is_empty() {
+                    change.extend(self.decided(|world| decide::link(world, sandbox, linked.clone()))?);
+                }
                 for place in places {
                     // A second place must see the first, so each is taken over before the next is decided.
                     let facts = self.facts_for(place)?;
@@ -410,6 +417,7 @@ impl NetworkOwner {
                 Ok(change)
             }
             Wish::Leave(sandbox) => self.decided(|world| decide::close(world, sandbox, now())),
+            Wish::Link(sandbox, linked) => self.decided(|world| decide::link(world, sandbox, linked.clone())),
             Wish::Publish(endpoint, wishes) => {
                 let facts = self.facts()?;
                 self.published(facts, |world, facts| decide::publish(world, facts, endpoint, wishes))
@@ -518,13 +526,13 @@ impl NetworkOwner {
     fn decided(&mut self, decide: impl FnOnce(&World) -> std::result::Result<Change, Refusal>) -> Result<Change> {
         let mut world = write(&self.world);
         let change = decide(&world).map_err(refused)?;
-        follow(&mut self.want, &world, &change);
-        for handover in decide::handovers(&world, &change) {
+        let handovers = decide::handovers(&world, &change);
+        let ports_go = ports::go(&world, &change);
+        follow(&mut self.want, &mut world, &change);
+        for handover in handovers {
             self.held.hand_over(&handover);
         }
         self.held.follow(&change);
-        let ports_go = ports::go(&world, &change);
-        world.take(&change);
         drop(world);
         if ports_go {
             self.relay.ports_went();
@@ -669,7 +677,7 @@ fn owners(wish: &Wish) -> Vec<Owner> {
             let endpoints = places.iter().map(|place| Owner::Endpoint(place.id.short()));
             std::iter::once(Owner::Sandbox(sandbox.short())).chain(endpoints).collect()
         }
-        Wish::Leave(sandbox) => vec![Owner::Sandbox(sandbox.short())],
+        Wish::Leave(sandbox) | Wish::Link(sandbox, _) => vec![Owner::Sandbox(sandbox.short())],
         Wish::Publish(endpoint, _) | Wish::Unpublish(endpoint, _) => vec![Owner::Endpoint(endpoint.short())],
         Wish::Connect(place) => vec![Owner::Endpoint(place.id.short())],
         Wish::Disconnect(endpoint) | Wish::Rename(endpoint, ..) => vec![Owner::Endpoint(endpoint.short())],

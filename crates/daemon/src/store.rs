@@ -222,7 +222,7 @@ mod tests {
     fn what_is_recorded_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let id: ContainerId = "ab".repeat(32).parse().unwrap();
-        let sandbox = Sandbox { id: "cd".repeat(32).parse().unwrap(), container: id.clone() };
+        let sandbox = Sandbox::new("cd".repeat(32).parse().unwrap(), id.clone());
         let alive = Alive {
             started: true,
             pid: 42,

@@ -1,7 +1,8 @@
 //! What the kernel's network should look like if the facts are true.
 
-use crate::ids::{EndpointId, IfName, SandboxId};
+use crate::ids::{IfName, SandboxId};
 use crate::ipam::Block;
+use crate::links::{self, Opening, openings};
 use crate::netstate::{BridgePort, Link, LinkKind, NetState, Ns, Route, Space};
 use crate::nft::{Owner, Table, TableName};
 use crate::world::{Change, Endpoint, Fact, Means, Network, Subnet, World};
@@ -34,45 +35,87 @@ pub fn desired(world: &World) -> NetState {
             add_endpoint(&mut state, network, endpoint);
         }
     }
+    for opening in world.sandboxes.values().flat_map(|sandbox| openings(world, sandbox)) {
+        add_ways(&mut state, &opening);
+    }
     state
 }
 
-/// Bring `state`, which is what `before` asks for, to what is asked for after a change: the same as computing all anew,
-/// at a cost that does not grow with what does not change.
-pub fn follow(state: &mut NetState, before: &World, change: &Change) {
+/// Take a change over into `world`, and bring `state`, which is what it asked for, to what it asks for then: the same as
+/// computing all anew, at a cost that does not grow with what does not change.
+pub fn follow(state: &mut NetState, world: &mut World, change: &Change) {
     if change.iter().any(|fact| matches!(fact, Fact::Network(_) | Fact::NoNetwork(_) | Fact::Relay(_))) {
-        let mut after = before.clone();
-        after.take(change);
-        *state = desired(&after);
+        world.take(change);
+        *state = desired(world);
         return;
     }
-    // What the change itself has made of an endpoint so far.
-    let mut latest: BTreeMap<&EndpointId, Option<&Endpoint>> = BTreeMap::new();
     for fact in change {
-        match fact {
-            Fact::Sandbox(new) => {
-                state.spaces.entry(Ns::Of(new.id.clone())).or_insert_with(|| sandbox(&new.id));
+        let touched = links::touched(world, fact);
+        for opening in touched.iter().filter_map(|id| world.sandboxes.get(id)).flat_map(|s| openings(world, s)) {
+            remove_opening(state, &opening);
+        }
+        follow_one(state, world, fact);
+        world.take_one(fact);
+        // A route may have been there for another link too.
+        let again = links::linked_back(world, &touched);
+        let again = touched.union(&again).filter_map(|id| world.sandboxes.get(id));
+        for opening in again.flat_map(|sandbox| openings(world, sandbox)) {
+            add_opening(state, &opening, &world.means);
+        }
+    }
+}
+
+fn follow_one(state: &mut NetState, before: &World, fact: &Fact) {
+    match fact {
+        Fact::Sandbox(new) => {
+            state.spaces.entry(Ns::Of(new.id.clone())).or_insert_with(|| sandbox(&new.id));
+        }
+        Fact::NoSandbox(id) => {
+            state.spaces.remove(&Ns::Of(id.clone()));
+        }
+        Fact::Endpoint(Endpoint { id, .. }) | Fact::NoEndpoint(id, _) => {
+            let new = if let Fact::Endpoint(new) = fact { Some(new) } else { None };
+            if let Some(old) = before.endpoints.get(id) {
+                remove_endpoint(state, old);
             }
-            Fact::NoSandbox(id) => {
-                state.spaces.remove(&Ns::Of(id.clone()));
-            }
-            Fact::Endpoint(Endpoint { id, .. }) | Fact::NoEndpoint(id, _) => {
-                let new = if let Fact::Endpoint(new) = fact { Some(new) } else { None };
-                if let Some(old) = latest.insert(id, new).unwrap_or_else(|| before.endpoints.get(id)) {
-                    remove_endpoint(state, old);
+            if let Some((new, network)) = new.and_then(|e| Some((e, before.networks.get(&e.network)?))) {
+                if let Some(table) = table(state, TableName::inet()) {
+                    firewall::add_endpoint(table, new, before.relay);
+                    firewall::leave_alone(table, &before.means);
                 }
-                if let Some((new, network)) = new.and_then(|e| Some((e, before.networks.get(&e.network)?))) {
-                    if let Some(table) = table(state, TableName::inet()) {
-                        firewall::add_endpoint(table, new, before.relay);
-                        firewall::leave_alone(table, &before.means);
-                    }
-                    if let Some(table) = table(state, TableName::bridge()) {
-                        guard::add_endpoint(table, new);
-                    }
-                    add_endpoint(state, network, new);
+                if let Some(table) = table(state, TableName::bridge()) {
+                    guard::add_endpoint(table, new);
                 }
+                add_endpoint(state, network, new);
             }
-            Fact::Network(_) | Fact::NoNetwork(_) | Fact::Rested(..) | Fact::Relay(_) => {}
+        }
+        Fact::Network(_) | Fact::NoNetwork(_) | Fact::Rested(..) | Fact::Relay(_) => {}
+    }
+}
+
+fn add_opening(state: &mut NetState, opening: &Opening, means: &Means) {
+    if let Some(table) = table(state, TableName::inet()) {
+        firewall::add_opening(table, opening);
+        firewall::leave_alone(table, means);
+    }
+    add_ways(state, opening);
+}
+
+fn add_ways(state: &mut NetState, opening: &Opening) {
+    for (ns, route) in opening.routes() {
+        if let Some(space) = state.spaces.get_mut(&ns) {
+            space.routes.insert(route);
+        }
+    }
+}
+
+fn remove_opening(state: &mut NetState, opening: &Opening) {
+    if let Some(table) = table(state, TableName::inet()) {
+        firewall::remove_opening(table, opening);
+    }
+    for (ns, route) in opening.routes() {
+        if let Some(space) = state.spaces.get_mut(&ns) {
+            space.routes.remove(&route);
         }
     }
 }

@@ -267,7 +267,9 @@ impl<'a> Round<'a> {
             // Looked at again: routes that leaned on a deleted address have gone with it.
             for route in want.routes.difference(&self.routes(ns)) {
                 let op = Op::AddRoute { ns: ns.clone(), route: route.clone() };
-                self.take(op, "the way out", self.route_owner(ns, want, route));
+                let text =
+                    if route.to.prefix_len() == 0 { "the way out" } else { "the way to the other end of a link" };
+                self.take(op, text, self.route_owner(ns, want, route));
             }
         }
     }

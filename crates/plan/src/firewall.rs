@@ -5,6 +5,7 @@
 
 use crate::ids::IfName;
 use crate::ipam::{Block, Number};
+use crate::links::{Opening, openings};
 use crate::nft::{
     Base, Chain, ChainType, CtState, Data, DataType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type,
     Value, Verdict, Why,
@@ -23,6 +24,10 @@ const DSTNAT: i32 = -100;
 const FILTER: i32 = 0;
 /// `NF_IP_PRI_NAT_SRC`
 const SRCNAT: i32 = 100;
+/// `IPPROTO_ICMPV6`
+const ICMPV6: u8 = 58;
+/// RFC 4861 §4.5
+const REDIRECT: u8 = 137;
 /// `NFPROTO_IPV4`
 const IPV4: u8 = 2;
 /// `NFPROTO_IPV6`
@@ -50,6 +55,9 @@ pub fn table(world: &World) -> Table {
             put(&mut table, "relay", vec![Value::Proto(proto), Value::Port(port)], None, why("the engine's relay"));
         }
     }
+    for opening in world.sandboxes.values().flat_map(|sandbox| openings(world, sandbox)) {
+        add_opening(&mut table, &opening);
+    }
     let ours = [(world.means.firewall4, IPV4, "IPv4"), (world.means.firewall6, IPV6, "IPv6")];
     if let Some(forward) = table.chains.get_mut("forward") {
         for (_, family, name) in ours.iter().filter(|(ours, ..)| !ours) {
@@ -66,6 +74,23 @@ pub fn leave_alone(table: &mut Table, means: &Means) {
     for (_, number) in [(means.firewall4, '4'), (means.firewall6, '6')].iter().filter(|(ours, _)| !ours) {
         for (_, set) in table.sets.iter_mut().filter(|(name, _)| name.ends_with(*number)) {
             set.elements.clear();
+        }
+    }
+}
+
+/// Put what a link opens into a table.
+pub(crate) fn add_opening(table: &mut Table, opening: &Opening) {
+    let why = opening.why();
+    for (set, key) in opening.elements() {
+        put(table, set, key, None, why.clone());
+    }
+}
+
+/// Take what a link opens out of a table.
+pub(crate) fn remove_opening(table: &mut Table, opening: &Opening) {
+    for (set, key) in opening.elements() {
+        if let Some(set) = table.sets.get_mut(set) {
+            set.elements.remove(&key);
         }
     }
 }
@@ -138,6 +163,9 @@ fn definitions() -> BTreeMap<String, Set> {
         ("siblings", set(&[IfName, IfName])),
         ("containers4", blocks(Addr4)),
         ("containers6", blocks(Addr6)),
+        ("apart", set(&[IfName, IfName])),
+        ("links4", set(&[IfName, Addr4, Addr4, Proto, Port])),
+        ("links6", set(&[IfName, Addr6, Addr6, Proto, Port])),
         ("hairpin4", blocks_behind(Addr4)),
         ("hairpin6", blocks_behind(Addr6)),
         ("loopback4", blocks(Addr4)),
@@ -172,6 +200,10 @@ fn outside(field: Field, set: &str) -> Expr {
     Expr::In { fields: vec![field], not: true, set: set.into() }
 }
 
+fn jump(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Jump(chain.into()))
+}
+
 fn is(field: Field, value: Value) -> Expr {
     Expr::Is { field, not: false, value }
 }
@@ -186,6 +218,8 @@ fn chains() -> BTreeMap<String, Chain> {
         ("opening", None, opening()),
         ("relayed", None, relayed_rules()),
         ("forward", base(ChainType::Filter, Hook::Forward, FILTER), forward()),
+        ("links", None, links()),
+        ("redirects", base(ChainType::Filter, Hook::Output, FILTER), redirects()),
         ("postrouting", base(ChainType::Nat, Hook::Postrouting, SRCNAT), postrouting()),
     ];
     named.into_iter().map(|(name, base, rules)| (name.to_owned(), Chain { base, rules })).collect()
@@ -210,10 +244,7 @@ fn early() -> Vec<Rule> {
 }
 
 fn to_published(text: &str) -> Vec<Rule> {
-    vec![rule(
-        &format!("{text} to an address of the host"),
-        vec![Expr::FibDaddrLocal, Expr::Verdict(Verdict::Jump("published".into()))],
-    )]
+    vec![rule(&format!("{text} to an address of the host"), vec![Expr::FibDaddrLocal, jump("published")])]
 }
 
 fn published() -> Vec<Rule> {
@@ -278,7 +309,8 @@ fn forward() -> Vec<Rule> {
     let middle =
         vec![within(&[Iif], "bridges"), is(L4Proto, Value::Proto(TCP)), Expr::TcpNotFirst, Expr::Ct(CtState::New)];
     vec![
-        rule("openings of TCP connections", vec![tcp, Expr::TcpOpens, Expr::Verdict(Verdict::Jump("opening".into()))]),
+        rule("openings of TCP connections", vec![tcp, Expr::TcpOpens, jump("opening")]),
+        rule("containers that are kept apart", vec![within(&[Iif, Oif], "apart"), jump("links")]),
         rule("both ways of a flow", vec![Expr::Ct(CtState::Established), accept()]),
         rule("containers of one network", vec![within(&[Iif, Oif], "siblings"), accept()]),
         // A container could make up an error about a neighbour's flow; what it may send, later rules let through.
@@ -293,6 +325,32 @@ fn forward() -> Vec<Rule> {
         rule("a connection that was cut does not begin anew in its middle", [middle, drop().to_vec()].concat()),
         rule("containers reach other places", vec![within(&[Iif], "bridges"), accept()]),
     ]
+}
+
+/// Between two containers of one bridge that keeps them apart. It is asked for each packet, also of flows that are under way,
+/// so that a link which is gone carries nothing any more.
+fn links() -> Vec<Rule> {
+    use Field::{Daddr4, Daddr6, Dport, Iif, L4Proto, Saddr4, Saddr6, Sport};
+    let accept = || Expr::Verdict(Verdict::Accept);
+    let flow = || Expr::Ct(CtState::Established);
+    let there = "from a container to what it is linked to";
+    let back = "answers of what a container is linked to";
+    vec![
+        rule(there, vec![within(&[Iif, Saddr4, Daddr4, L4Proto, Dport], "links4"), accept()]),
+        rule(there, vec![within(&[Iif, Saddr6, Daddr6, L4Proto, Dport], "links6"), accept()]),
+        rule(back, vec![flow(), within(&[Iif, Daddr4, Saddr4, L4Proto, Sport], "links4"), accept()]),
+        rule(back, vec![flow(), within(&[Iif, Daddr6, Saddr6, L4Proto, Sport], "links6"), accept()]),
+        rule("to a published port, by the host's address", vec![Expr::CtDnat { not: false }, accept()]),
+        rule("nothing else between them", vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]),
+    ]
+}
+
+/// The kernel tells who sends a packet by way of the host to a neighbour that there is a shorter way, which is none where
+/// containers are kept apart. IPv4 does not believe it without having heard the neighbour; IPv6 does.
+fn redirects() -> Vec<Rule> {
+    let redirect = vec![is(Field::L4Proto, Value::Proto(ICMPV6)), is(Field::Icmp6Type, Value::Proto(REDIRECT))];
+    let to = vec![within(&[Field::Oif], "bridges")];
+    vec![rule("no container is sent another way", [to, redirect, vec![Expr::Verdict(Verdict::Drop)]].concat())]
 }
 
 fn postrouting() -> Vec<Rule> {
@@ -329,6 +387,8 @@ fn add_network(table: &mut Table, network: &Network) {
     }
     if network.icc {
         put(table, "siblings", vec![bridge(), bridge()], None, why("its containers reach each other"));
+    } else {
+        put(table, "apart", vec![bridge(), bridge()], None, why("its containers are kept apart"));
     }
     if network.internal {
         put(table, "internal", vec![bridge()], None, why("internal"));

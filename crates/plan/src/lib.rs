@@ -41,6 +41,9 @@ pub mod firewall;
 /// Who may send what from a port of a bridge.
 pub mod guard;
 
+/// The ways between containers of a network that keeps them apart: what links open.
+mod links;
+
 /// The network that the facts ask for.
 pub mod desired;
 
@@ -64,6 +67,9 @@ pub mod fake;
 
 /// The texts by which a container finds names: `hosts`, `resolv.conf`.
 pub mod names;
+
+/// The variables by which a container finds what it is linked to.
+pub mod variables;
 
 /// Invariants of the facts, as a function that lists what breaks them.
 pub mod check;

@@ -14,7 +14,7 @@ pub struct Hosts<'a> {
     /// `--add-host`, in order, repetitions kept.
     pub extra: &'a [(String, IpAddr)],
     /// The targets of legacy links.
-    pub links: &'a [Link<'a>],
+    pub links: &'a [Link],
     /// Its own addresses: in the order in which its networks were joined, IPv4 before IPv6. None: no line of its own.
     pub own: &'a [IpAddr],
     /// Its hostname.
@@ -24,16 +24,16 @@ pub struct Hosts<'a> {
 }
 
 /// The target of a legacy link, as its source sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Link<'a> {
+#[derive(Clone, Debug)]
+pub struct Link {
     /// The target's address.
     pub addr: IpAddr,
     /// What the source calls it.
-    pub alias: &'a str,
+    pub alias: String,
     /// The target's hostname.
-    pub hostname: &'a str,
+    pub hostname: String,
     /// The target's name.
-    pub name: &'a str,
+    pub name: String,
 }
 
 const EVERYBODYS: [(&str, &str); 6] = [
@@ -55,20 +55,59 @@ pub fn hosts(hosts: &Hosts) -> String {
         line(&mut text, addr, name);
     }
     for link in hosts.links {
-        let names = match link.alias == link.name {
-            true => format!("{} {}", link.alias, link.hostname),
-            false => format!("{} {} {}", link.alias, link.hostname, link.name),
-        };
-        line(&mut text, link.addr, names);
+        line(&mut text, link.addr, link_names(&link.alias, &link.hostname, &link.name));
     }
-    let own = match hosts.domainname {
-        "" => hosts.hostname.to_owned(),
-        domain => format!("{0}.{domain} {0}", hosts.hostname),
-    };
+    let own = own_names(hosts.hostname, hosts.domainname);
     for addr in hosts.own {
         line(&mut text, addr, &own);
     }
     text
+}
+
+/// What stands behind the address in a link's line. No line of `--add-host` looks like this: that has one name only.
+pub fn link_names(alias: &str, hostname: &str, name: &str) -> String {
+    if alias == name { format!("{alias} {hostname}") } else { format!("{alias} {hostname} {name}") }
+}
+
+fn own_names(hostname: &str, domainname: &str) -> String {
+    match domainname {
+        "" => hostname.to_owned(),
+        domain => format!("{hostname}.{domain} {hostname}"),
+    }
+}
+
+/// A `hosts` file with other lines for links, after their targets have come, gone, or changed their addresses. All else in
+/// it stays as it is, for its container may have written there.
+///
+/// `known` is what stands behind the addresses in lines of links, as [`link_names`] says it: of all links that there are, and
+/// of those that there were.
+pub fn relinked(text: &str, known: &[String], links: &[Link], hostname: &str, domainname: &str) -> String {
+    let mut new = String::new();
+    for link in links {
+        line(&mut new, link.addr, link_names(&link.alias, &link.hostname, &link.name));
+    }
+    let own = own_names(hostname, domainname);
+    let mut result = String::new();
+    let mut put = false;
+    for old in text.split_inclusive('\n') {
+        let names = old.trim_end_matches('\n').split_once('\t').map(|(_, names)| names);
+        let is_links = names.is_some_and(|names| known.iter().any(|known| known == names));
+        // In the place of the old ones; where there are none now, before the container's own lines.
+        if !put && (is_links || names == Some(own.as_str())) {
+            result.push_str(&new);
+            put = true;
+        }
+        if !is_links {
+            result.push_str(old);
+        }
+    }
+    if !put {
+        if !result.is_empty() && !result.ends_with('\n') {
+            result.push('\n');
+        }
+        result.push_str(&new);
+    }
+    result
 }
 
 /// `/etc/hosts` of an open container: the host's, and what was added.
@@ -380,9 +419,13 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn link(at: &str, alias: &str, hostname: &str, name: &str) -> Link {
+        Link { addr: addr(at), alias: alias.into(), hostname: hostname.into(), name: name.into() }
+    }
+
     #[test]
     fn the_golden_hosts_file() {
-        let link = Link { addr: addr("172.17.0.2"), alias: "db", hostname: "0f3c8a1b2c3d", name: "importantData" };
+        let link = link("172.17.0.2", "db", "0f3c8a1b2c3d", "importantData");
         let text = hosts(&Hosts {
             ipv6: true,
             extra: &[("test".into(), addr("10.10.10.255"))],
@@ -410,7 +453,7 @@ mod tests {
         let closed = Hosts { ipv6: false, extra: &[], links: &[], own: &[], hostname: "a", domainname: "" };
         assert_eq!(hosts(&closed), "127.0.0.1\tlocalhost\n");
         let twice = [("x".to_owned(), addr("10.0.0.1")), ("x".to_owned(), addr("10.0.0.1"))];
-        let link = Link { addr: addr("10.0.0.9"), alias: "db", hostname: "h", name: "db" };
+        let link = link("10.0.0.9", "db", "h", "db");
         let own = [addr("10.0.0.2"), addr("fd00::2")];
         assert_eq!(
             hosts(&Hosts { extra: &twice, links: &[link], own: &own, ..closed }),
@@ -418,6 +461,33 @@ mod tests {
         );
         assert_eq!(hosts_of_open("1.2.3.4 me", &twice[..1]), "1.2.3.4 me\n10.0.0.1\tx\n");
         assert_eq!(hosts_of_open("", &[]), "");
+    }
+
+    #[test]
+    fn links_come_and_go_in_place() {
+        let link = |addr: &str, alias: &str| link(addr, alias, "h", "mydb");
+        let known = ["db h mydb".to_owned(), "log h mydb".to_owned(), "db h old".to_owned()];
+        let check = |text: &str, links: &[Link], want: &str| {
+            assert_eq!(relinked(text, &known, links, "me", ""), want, "{text:?}");
+        };
+        let (four, six) = (link("10.0.0.9", "db"), link("fd00::9", "db"));
+        let before = "127.0.0.1\tlocalhost\n10.0.0.1\tdb\n10.0.0.2\tdb h mydb\n10.0.0.3\tme\n";
+        let after = "127.0.0.1\tlocalhost\n10.0.0.1\tdb\n10.0.0.9\tdb h mydb\nfd00::9\tdb h mydb\n10.0.0.3\tme\n";
+        // Both families, and what `--add-host` asked for stays.
+        let both = [four.clone(), six];
+        check(before, &both, after);
+        check(after, &both, after);
+        let gone = "127.0.0.1\tlocalhost\n10.0.0.1\tdb\n10.0.0.3\tme\n";
+        check(after, &[], gone);
+        check(gone, &both, after);
+        // In the order of the links, whichever came back first.
+        let two = [four.clone(), link("10.0.0.8", "log")];
+        let want = "10.0.0.9\tdb h mydb\n10.0.0.8\tlog h mydb\n10.0.0.3\tme\n";
+        check("10.0.0.9\tlog h mydb\n10.0.0.3\tme\n", &two, want);
+        // Another name of the target, and what the container wrote there.
+        check("x\n1.2.3.4\tdb h old", &both[..1], "x\n10.0.0.9\tdb h mydb\n");
+        check("# mine", &both[..1], "# mine\n10.0.0.9\tdb h mydb\n");
+        check("", &[], "");
     }
 
     #[test]

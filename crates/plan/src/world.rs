@@ -7,7 +7,7 @@ use crate::ids::{ContainerId, EndpointId, IfName, Mac, NetworkId, SandboxId};
 use crate::netstate::IpFamily;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// All facts about the network.
@@ -140,6 +140,25 @@ pub struct Sandbox {
     pub id: SandboxId,
     /// The container that it was made for.
     pub container: ContainerId,
+    /// What that container is linked to, in the order in which it was asked for.
+    #[serde(default)]
+    pub linked: Vec<Linked>,
+}
+
+/// The far side of a link (`--link TARGET:ALIAS`): another container, known by its id, for it may have another address after
+/// each of its starts, and none between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linked {
+    /// The network on which the two are.
+    pub network: NetworkId,
+    /// The target.
+    pub target: ContainerId,
+    /// The target's name, for people.
+    pub name: String,
+    /// What the source calls it.
+    pub alias: String,
+    /// The ports that the target exposes.
+    pub ports: BTreeSet<(Proto, u16)>,
 }
 
 /// A sandbox's place on a network.
@@ -257,7 +276,8 @@ impl World {
         }
     }
 
-    fn take_one(&mut self, fact: &Fact) {
+    /// Take over one fact of a change.
+    pub(crate) fn take_one(&mut self, fact: &Fact) {
         match fact {
             Fact::Network(network) => {
                 self.networks.insert(network.id.clone(), network.clone());
@@ -308,9 +328,28 @@ impl World {
         of.into_iter()
     }
 
+    /// Where a container is on a network: at one place, or nowhere.
+    pub fn places_of<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        network: &'a NetworkId,
+    ) -> impl Iterator<Item = &'a Endpoint> {
+        let sandboxes = self.sandboxes.values().filter(move |sandbox| &sandbox.container == container);
+        sandboxes.flat_map(move |sandbox| {
+            self.endpoints.values().filter(move |e| e.sandbox == sandbox.id && &e.network == network)
+        })
+    }
+
     /// A network by its name.
     pub fn network_named(&self, name: &str) -> Option<&Network> {
         self.networks.values().find(|n| n.name == name)
+    }
+}
+
+impl Sandbox {
+    /// A sandbox whose container is linked to nothing.
+    pub fn new(id: SandboxId, container: ContainerId) -> Sandbox {
+        Sandbox { id, container, linked: Vec::new() }
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// What `host-gateway` stands for; empty: the default bridge's address.
     pub host_gateway: Vec<IpAddr>,
+    /// What the sources of links are told of their targets by variables.
+    pub link_env: plan::variables::Told,
     /// Containers get a small init unless they say otherwise.
     pub init: bool,
     /// Bytes of `/dev/shm`.
@@ -143,6 +145,9 @@ impl Config {
             format!("default cgroup namespace mode ({mode}) is invalid. Use \"host\" or \"private\"")
         })?;
         let format = told.one_of("log-format", "text", &["text", "json"], |f| format!("invalid log format: {f}"))?;
+        let link_env = told.one_of("link-env", "full", &["full", "ports", "off"], |word| {
+            format!("invalid link-env: {word:?}: use \"full\", \"ports\" or \"off\"")
+        })?;
         let (default_runtime, runtimes) = runtimes(told)?;
         exec_opts(told)?;
         let bridge = Bridge::of(told)?;
@@ -171,6 +176,11 @@ impl Config {
             dns_search: told.list("dns-search"),
             dns_options: told.list("dns-opts"),
             host_gateway: told.list("host-gateway-ips").iter().map(|text| address(text)).collect::<Result<_>>()?,
+            link_env: match link_env {
+                "off" => plan::variables::Told::Off,
+                "ports" => plan::variables::Told::Ports,
+                _ => plan::variables::Told::Full,
+            },
             init: told.switch("init", false),
             shm_size: shm_size(told)?,
             ulimits: ulimits(told)?,

@@ -252,6 +252,14 @@ pub const ROWS: &[Row] = &[
     row("ipv6", "ipv6", Switch, Used, "false", "IPv6 on the default bridge"),
     row("label", "labels", List, Used, "", "Labels of this engine, KEY=VALUE"),
     row(
+        "link-env",
+        "link-env",
+        Text,
+        Used,
+        "full",
+        "What links tell by variables: full (with the target's own), ports, or off",
+    ),
+    row(
         "live-restore",
         "live-restore",
         Switch,

@@ -2,7 +2,7 @@
 //! image's configuration; `oci` turns it into what an OCI runtime reads.
 
 use super::health::Check;
-use plan::ids::{Mac, NetworkId};
+use plan::ids::{ContainerId, Mac, NetworkId};
 use plan::world::Proto;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,8 +134,9 @@ pub struct NetworkSpec {
     pub dns_options: Vec<String>,
     /// `--add-host`, in order.
     pub extra_hosts: Vec<(String, HostAddr)>,
-    /// `--link target:alias`
-    pub links: Vec<(String, String)>,
+    /// `--link` on the default network, in order.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Its places on networks, in the order in which it joined them: `eth0` is the first. None for a container that is closed,
     /// joined or open.
     pub places: Vec<PlaceSpec>,
@@ -167,6 +168,17 @@ impl PlaceSpec {
     pub fn on(network: impl Into<String>) -> PlaceSpec {
         PlaceSpec { network: network.into(), ..PlaceSpec::default() }
     }
+}
+
+/// One `--link TARGET:ALIAS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The target; where the user named a container that shares another's network, that other one.
+    pub target: ContainerId,
+    /// By what name the target was meant, for people, should it be gone.
+    pub name: String,
+    /// What the source calls it. Where two links have the same alias, it stands for the first.
+    pub alias: String,
 }
 
 /// The four kinds of containers, and user-defined networks.

@@ -158,6 +158,7 @@ impl Engine {
             for (_, network) in places {
                 self.events.network("disconnect", &network, &container.id);
             }
+            self.tell_sources(&container.id);
         }
     }
 

@@ -4,7 +4,8 @@
 use super::Engine;
 use crate::container::Container;
 use crate::container::spec::{HostAddr, NetworkMode};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
+use crate::rewrite::rewrite;
 use plan::names;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl Engine {
             names::hosts(&names::Hosts {
                 ipv6: Path::new("/proc/sys/net/ipv6").exists(),
                 extra: &extra,
-                links: &[],
+                links: &self.link_lines(container),
                 own: &own,
                 hostname: &own_name,
                 domainname: &container.spec.domainname,
@@ -67,9 +68,9 @@ impl Engine {
         };
         let (source, host) = host_resolv_conf();
         let resolv = names::resolv_conf(&host, source, &wished.over(&daemons), answerer).text;
-        write(&dir.join("hosts"), &hosts)?;
-        write(&dir.join("hostname"), &format!("{own_name}\n"))?;
-        write(&dir.join("resolv.conf"), &resolv)?;
+        rewrite(&dir.join("hosts"), &hosts)?;
+        rewrite(&dir.join("hostname"), &format!("{own_name}\n"))?;
+        rewrite(&dir.join("resolv.conf"), &resolv)?;
         Ok(NameFiles {
             hosts: Some(dir.join("hosts")),
             hostname: Some(dir.join("hostname")),
@@ -127,9 +128,4 @@ fn host_resolv_conf() -> (&'static str, names::ResolvConf) {
     let (usual, resolved) = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf");
     let host = read(usual);
     if host.is_resolved_stub() && Path::new(resolved).exists() { (resolved, read(resolved)) } else { (usual, host) }
-}
-
-/// In place, so that a file which is mounted into a running container stays the same file.
-fn write(file: &Path, text: &str) -> Result<()> {
-    std::fs::write(file, text).doing(format_args!("write {}", file.display()))
 }

@@ -14,6 +14,8 @@ mod files;
 mod groups;
 /// Checking containers' health.
 mod health;
+/// What links tell containers of each other, and that it stays true.
+mod links;
 /// Ids and names for what users did not name.
 mod naming;
 /// Networks, and containers' places on them.
@@ -77,6 +79,8 @@ pub struct Engine {
     net: Net,
     /// Sandboxes that a restart keeps over the end of their container.
     held: Mutex<Vec<SandboxId>>,
+    /// Held by whoever changes a running container's file of names.
+    telling: Mutex<()>,
     store: Arc<Store>,
     programs: Programs,
 }
@@ -136,6 +140,7 @@ impl Engine {
             execs: exec::Execs::default(),
             net,
             held: Mutex::default(),
+            telling: Mutex::default(),
             store,
             programs,
             config,
@@ -184,7 +189,8 @@ impl Engine {
     }
 
     fn find(&self, reference: &str) -> Result<Arc<Cell>> {
-        self.containers.find(reference)
+        let by_name = self.containers.find(reference);
+        by_name.or_else(|error| self.find_by_link(reference).ok_or(error))
     }
 
     /// One container as it is now.

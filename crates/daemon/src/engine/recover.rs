@@ -2,8 +2,9 @@ use super::start::keep_places;
 use super::{Engine, bundle, cgroup_path, groups, runtime_dirs};
 use crate::config::Config;
 use crate::container::health::Health;
-use crate::container::spec::Restart;
+use crate::container::spec::{NetworkMode, Restart};
 use crate::container::{Container, Phase};
+use crate::engine::registry::Cell;
 use crate::error::Result;
 use crate::oci::HostRights;
 use crate::rootfs;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// What was found at the engine's start.
@@ -192,15 +194,53 @@ impl Engine {
                 wanting.push(cell);
             }
         }
-        for cell in wanting {
+        // A target may have ended while no engine was there to say so.
+        for cell in self.containers.all() {
+            let container = cell.snapshot();
+            if !container.spec.network.links.is_empty() {
+                self.tell(&container, &[]);
+            }
+        }
+        self.start_all(wanting);
+        Ok(())
+    }
+
+    /// Starts containers side by side, but each after those of them that it needs.
+    fn start_all(self: &Arc<Self>, cells: Vec<Arc<Cell>>) {
+        let turns: Vec<_> = cells.iter().map(|_| watch::channel(())).collect();
+        let done: BTreeMap<_, _> = cells.iter().zip(&turns).map(|(cell, (_, over))| (&cell.id, over)).collect();
+        let waits: Vec<Vec<_>> = cells
+            .iter()
+            .map(|cell| {
+                self.needed_by(&cell.snapshot()).iter().filter_map(|id| done.get(id).copied().cloned()).collect()
+            })
+            .collect();
+        for ((cell, (turn, _)), waits) in cells.into_iter().zip(turns).zip(waits) {
             let engine = self.clone();
             tokio::spawn(async move {
+                for mut over in waits {
+                    // Nothing is ever sent: this ends when the other one's turn is over, however it went.
+                    let _ = over.changed().await;
+                }
                 if let Err(error) = engine.start(cell.id.as_str()).await {
                     warn!(container = %cell.snapshot().name, %error, "the restart policy could not start it");
                 }
+                drop(turn);
             });
         }
-        Ok(())
+    }
+
+    /// The containers without which this one cannot start. Only older ones count: so none needs itself, by however many others.
+    fn needed_by(&self, container: &Container) -> Vec<ContainerId> {
+        let network = &container.spec.network;
+        let joined = match &network.mode {
+            NetworkMode::Joined(other) => self.find(other).ok().map(|cell| cell.id.clone()),
+            _ => None,
+        };
+        let named = network.links.iter().map(|link| link.target.clone()).chain(joined);
+        let older =
+            |id: &ContainerId| self.containers.get(id).is_some_and(|cell| cell.snapshot().created < container.created);
+        named.filter(older).collect()
     }
 
     fn frozen_or_running(&self, container: &Container) -> Phase {

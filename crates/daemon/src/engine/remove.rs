@@ -121,6 +121,9 @@ impl Engine {
         }
         self.containers.release(&old);
         self.rename_endpoints(&container).await?;
+        if let Err(error) = self.tell_of_name(&container, &old).await {
+            warn!(container = %container.name, %error, "those who are linked to it were not told of its name");
+        }
         self.events.container("rename", &container, &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::{rootfs, users};
 use plan::decide::AttachWish;
 use plan::ids::SandboxId;
 use plan::ports::{PortWish, in_ranges};
-use plan::world::{Endpoint, Network};
+use plan::world::{Endpoint, Linked, Network};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +80,10 @@ impl Engine {
                     stage.frozen = false;
                     stage.health = container.state.health.as_ref().map(|health| health.status);
                 });
+                if !container.spec.network.links.is_empty() {
+                    // A target may have come or gone after the file of names was written and before there was one to change.
+                    self.tell(&container, &[]);
+                }
                 if container.spec.restart != Restart::No {
                     // After a reboot the policy asks whether it ever ran; others need no write to the disk here.
                     self.store.put_container(&container)?;
@@ -176,11 +180,12 @@ impl Engine {
         match &spec.mode {
             NetworkMode::Open => Ok(Joined { ns: NetNs::Host, sandbox: None, files_of: None }),
             NetworkMode::Joined(target) => self.join_container(&container.id.to_string(), target),
-            NetworkMode::Closed => self.open_sandbox(cell, container, Vec::new()).await,
+            NetworkMode::Closed => self.open_sandbox(cell, container, Vec::new(), Vec::new()).await,
             NetworkMode::Bridged | NetworkMode::Named(_) => {
+                let linked = self.linked(container)?;
                 let places = self.places_to_open(cell);
                 let places = places.map_err(|error| named(error, "failed to set up container networking"))?;
-                self.open_sandbox(cell, container, places).await
+                self.open_sandbox(cell, container, places, linked).await
             }
         }
     }
@@ -222,7 +227,13 @@ impl Engine {
     }
 
     /// A sandbox of the container's own: the one it had, if that is still there, or a new one.
-    async fn open_sandbox(&self, cell: &Arc<Cell>, container: &Container, places: Vec<AttachWish>) -> Result<Joined> {
+    async fn open_sandbox(
+        &self,
+        cell: &Arc<Cell>,
+        container: &Container,
+        places: Vec<AttachWish>,
+        linked: Vec<Linked>,
+    ) -> Result<Joined> {
         let kept = container.kept.sandbox.clone().filter(|id| self.net.world().sandboxes.contains_key(id));
         let sandbox = match kept {
             Some(sandbox) => sandbox,
@@ -231,8 +242,9 @@ impl Engine {
                 let places = places.into_iter().map(|place| AttachWish { sandbox: sandbox.clone(), ..place }).collect();
                 // Recorded in the container first, so that a failure below finds what to take back.
                 cell.change(|container| container.kept.sandbox = Some(sandbox.clone()));
-                let wish = Wish::Join { sandbox: sandbox.clone(), container: container.id.clone(), places };
+                let wish = Wish::Join { sandbox: sandbox.clone(), container: container.id.clone(), places, linked };
                 self.net.wish(wish).await.map_err(|error| named(error, "failed to set up container networking"))?;
+                self.tell_sources(&container.id);
                 sandbox
             }
         };
@@ -257,6 +269,8 @@ impl Engine {
         let (runtime, runtime_args) = self.runtime(container)?;
         let cgroup_path = self.cgroup_path(container);
         self.rights.cgroups.make(container.spec.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent))?;
+        let bridged = container.spec.network.mode == NetworkMode::Bridged;
+        let link_variables = if bridged { self.link_variables(container) } else { Vec::new() };
         let inputs = Inputs {
             container,
             // Where the shim puts it.
@@ -275,7 +289,7 @@ impl Engine {
             host: &self.rights,
             rootfs: "rootfs",
             hostname: &files.own_name,
-            link_env: &[],
+            link_env: &link_variables,
         };
         let (config, warnings) = oci::bundle(&inputs)?;
         for warning in warnings {

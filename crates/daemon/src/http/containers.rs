@@ -94,7 +94,8 @@ pub async fn rename(ask: Ask) -> Result<Answer> {
 
 pub async fn remove(ask: Ask) -> Result<Answer> {
     if ask.query.is("link") {
-        return Err(Error::Absent("removing a link is not there yet: neither are links".into()));
+        ask.engine.unlink(ask.name()).await?;
+        return Ok(done());
     }
     ask.engine.remove(ask.name(), ask.query.is("force"), ask.query.is("v")).await?;
     Ok(done())

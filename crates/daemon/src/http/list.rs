@@ -66,16 +66,24 @@ pub async fn list(ask: Ask) -> Result<Answer> {
             break;
         }
     }
+    let given = engine.link_names();
+    let line = move |container: &Container, places: &Places, sizes| {
+        let mut line = summary::summary(container, places, sizes, now, version);
+        if let (Some(given), Some(names)) = (given.get(&container.id), line["Names"].as_array_mut()) {
+            names.extend(given.iter().map(|name| format!("/{name}").into()));
+        }
+        line
+    };
     let lines: Vec<Value> = if sized {
         blocking(engine, move |engine| {
-            let line = |(container, places): &(Arc<Container>, Places)| {
-                summary::summary(container, places, Some(sizes(engine, container)), now, version)
+            let sized = |(container, places): &(Arc<Container>, Places)| {
+                line(container, places, Some(sizes(engine, container)))
             };
-            Ok(picked.iter().map(line).collect())
+            Ok(picked.iter().map(sized).collect())
         })
         .await?
     } else {
-        picked.iter().map(|(container, places)| summary::summary(container, places, None, now, version)).collect()
+        picked.iter().map(|(container, places)| line(container, places, None)).collect()
     };
     Ok(json(&lines))
 }
@@ -100,6 +108,7 @@ pub async fn inspect(ask: Ask) -> Result<Answer> {
             sizes: sized.then(|| sizes(engine, &container)),
             cgroup_parent: engine.config.cgroup_parent.clone(),
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            links: engine.links_of(&container),
         };
         let mut value = show::inspect(&container, &around, version);
         let execs = engine.execs_of(&container.id);

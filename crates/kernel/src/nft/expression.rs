@@ -72,11 +72,13 @@ pub(super) const METAS: [(u32, Field); 4] = [
     (libc::NFT_META_NFPROTO as u32, Field::NfProto),
 ];
 
-/// The family that a field belongs to, as its place in `FAMILIES`.
-pub(super) fn family_of(field: Field) -> Option<usize> {
+/// The family of addresses that must be checked before a field is read in a table of this family, as its place in `FAMILIES`.
+pub(super) fn family_of(table: Family, field: Field) -> Option<usize> {
     match field {
         Field::Saddr4 | Field::Daddr4 => Some(0),
-        Field::Saddr6 | Field::Daddr6 | Field::Icmp6Type | Field::NdTarget => Some(1),
+        Field::Saddr6 | Field::Daddr6 => Some(1),
+        // In a table of both families nft is content with the check of the protocol.
+        Field::Icmp6Type | Field::NdTarget => (table == Family::Bridge).then_some(1),
         Field::ArpEther | Field::ArpSaddr4 => Some(2),
         _ => None,
     }
@@ -211,7 +213,7 @@ impl RuleOut {
     /// Fields one after the other into registers, as a concatenation lies there.
     fn load(&mut self, fields: &[Field]) {
         for field in fields {
-            if let Some(family) = family_of(*field) {
+            if let Some(family) = family_of(self.family, *field) {
                 self.check_family(family);
             }
         }

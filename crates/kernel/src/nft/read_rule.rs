@@ -165,7 +165,7 @@ impl Reader {
         }
         let mut places = PLACES.iter();
         let place = places.find(|place| (place.base, place.offset, place.len) == (base, offset, len))?;
-        if let Some(family) = expression::family_of(place.field)
+        if let Some(family) = expression::family_of(self.family, place.field)
             && !self.checked[family]
         {
             self.fold_check(family)?;

@@ -5,8 +5,8 @@ use plan::desired::desired;
 use plan::diff::diff;
 use plan::ids::{IfName, Mac};
 use plan::netstate::NetState;
-use plan::world::{Endpoint, Network, PortBinding, Proto, Sandbox, Subnet, World};
-use std::collections::BTreeMap;
+use plan::world::{Endpoint, Linked, Network, PortBinding, Proto, Sandbox, Subnet, World};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers that look random and are the same in every run (xorshift; Marsaglia 2003).
 struct Dice(u64);
@@ -68,8 +68,18 @@ fn world(dice: &mut Dice) -> World {
     }
     for n in 0..dice.roll(5) {
         let id: plan::ids::SandboxId = hex(2, n).parse().unwrap();
-        world.sandboxes.insert(id.clone(), Sandbox { id: id.clone(), container: hex(3, n).parse().unwrap() });
         let networks: Vec<Network> = world.networks.values().cloned().collect();
+        let before = (0..n).flat_map(|other| networks.iter().map(move |network| (other, network)));
+        let linked = before.filter(|_| dice.heads()).map(|(other, network)| Linked {
+            network: network.id.clone(),
+            target: hex(3, other).parse().unwrap(),
+            name: format!("c{other}"),
+            alias: "db".into(),
+            ports: BTreeSet::from([(Proto::Tcp, 3306), (Proto::Udp, 53)]),
+        });
+        let linked = linked.collect();
+        let container = hex(3, n).parse().unwrap();
+        world.sandboxes.insert(id.clone(), Sandbox { linked, ..Sandbox::new(id.clone(), container) });
         for (at, network) in networks.iter().enumerate() {
             if dice.roll(3) == 0 {
                 continue;

@@ -35,7 +35,7 @@ fn world() -> World {
         about: Default::default(),
     };
     world.networks.insert(network.clone(), made);
-    world.sandboxes.insert(id('a'), Sandbox { id: id('a'), container: "3".repeat(64).parse().unwrap() });
+    world.sandboxes.insert(id('a'), Sandbox::new(id('a'), "3".repeat(64).parse().unwrap()));
     let endpoint: plan::ids::EndpointId = "4".repeat(64).parse().unwrap();
     let port = |host_ip: &str, host_port, inner_port, count| PortBinding {
         proto: Proto::Tcp,

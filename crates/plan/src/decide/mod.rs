@@ -5,7 +5,7 @@
 use crate::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use crate::ipam::Pool;
 use crate::ports::{self, Claim, PortWish, Unbound, Unpublish};
-use crate::world::{Change, Endpoint, Fact, Network, Proto, Sandbox, World};
+use crate::world::{Change, Endpoint, Fact, Linked, Network, Proto, Sandbox, World};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -102,7 +102,16 @@ pub fn sandbox(world: &World, id: SandboxId, container: ContainerId) -> Result<C
     if world.sandboxes.contains_key(&id) {
         return Err(Refusal::SandboxExists(id));
     }
-    Ok(vec![Fact::Sandbox(Sandbox { id, container })])
+    Ok(vec![Fact::Sandbox(Sandbox::new(id, container))])
+}
+
+/// What a sandbox's container is linked to, in place of what it was.
+///
+/// # Errors
+/// `NoSandbox`.
+pub fn link(world: &World, id: &SandboxId, linked: Vec<Linked>) -> Result<Change, Refusal> {
+    let sandbox = world.sandboxes.get(id).ok_or_else(|| Refusal::NoSandbox(id.clone()))?;
+    Ok(vec![Fact::Sandbox(Sandbox { linked, ..sandbox.clone() })])
 }
 
 /// Take a sandbox off a network. If its default route went that way, another endpoint gets it, and its published ports.

@@ -16,7 +16,7 @@ fn statement() -> impl Strategy<Value = String> {
         .prop_map(|(n, six)| if six { format!("10.{n}.0.0/24 fd00:{n}::/64") } else { format!("10.{n}.0.0/24") });
     let subnet = prop_oneof![4 => subnet, 1 => (0..5u8).prop_map(|n| format!("fd00:{n}::/64 no4"))];
     let words = prop_oneof![
-        4 => Just(""), 1 => Just("internal"), 1 => Just("apart"), 1 => Just("plain"), 1 => Just("mtu 1400"),
+        4 => Just(""), 1 => Just("internal"), 2 => Just("apart"), 1 => Just("plain"), 1 => Just("mtu 1400"),
         1 => Just("bridge same0"), 2 => Just("hand"),
     ];
     let net = (network.clone(), subnet, words).prop_map(|(n, subnet, words)| match words {
@@ -42,9 +42,13 @@ fn statement() -> impl Strategy<Value = String> {
     let join = (container.clone(), network.clone(), ports, 0..3u8)
         .prop_map(|(c, n, ports, prio)| format!("join c{c} n{n}{ports} prio {prio}"));
     let leave = (container.clone(), network.clone()).prop_map(|(c, n)| format!("leave c{c} n{n}"));
+    let tie = (container.clone(), container.clone(), network.clone(), prop_oneof![Just("80"), Just("81 53/udp")])
+        .prop_map(|(c, to, n, ports)| format!("tie c{c} c{to} n{n} {ports}"));
     prop_oneof![
         4 => net,
         8 => run,
+        4 => tie,
+        1 => container.clone().prop_map(|c| format!("untie c{c}")),
         3 => join,
         2 => leave,
         2 => container.clone().prop_map(|c| format!("stop c{c}")),

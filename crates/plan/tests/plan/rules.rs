@@ -130,11 +130,26 @@ fn apart() {
         "apart.md",
         "A network whose containers do not reach each other",
         "With `--icc=false` the ports of the bridge are isolated, so that it passes no frame from one to another; and the\n\
-         network is not among `siblings`, so that what would be routed between its containers meets the rule that nothing\n\
-         else reaches a container.",
+         network is among `apart`, so that what would be routed between its containers meets the chain `links`, which lets\n\
+         only pass what a link opens.",
         "net app 10.1.0.0/24 bridge app0 apart; run web on app; run two on app",
-        &["bridges", "siblings"],
-        &["forward"],
+        &["bridges", "siblings", "apart"],
+        &["forward", "links"],
+    );
+}
+
+#[test]
+fn link() {
+    doc(
+        "link.md",
+        "A link on a network whose containers do not reach each other",
+        "Each port that the target exposes is one element, which names both ends: it comes when the second of them comes,\n\
+         follows when one gets another address, and goes when one goes. The two containers have routes to each other by way\n\
+         of the host, for their bridge passes nothing between them. Answers need the same element, so that the target cannot\n\
+         begin anything, from whatever port; and a link that is taken away ends what is under way.",
+        &format!("{APP} apart; run db on app; run web on app; tie web db app 3306 53/udp"),
+        &["apart", "links4", "links6"],
+        &["forward", "links", "redirects"],
     );
 }
 

@@ -9,6 +9,7 @@
 //! leave web net; stop web; rm web; drop app
 //! publish web app 81:81                more ports while it runs; unpublish web app 81
 //! promise app A                        some container that does not run has asked for an address
+//! tie web db app 3306 53/udp           a link from web to db on app, for these ports; untie web
 //! at 100                               the clock; also: busy tcp 80, reserved 80, absent A:80, link eth9, route R, uplink MTU,
 //! strangers N on BRIDGE, without rules4, without rules6, resolver A, no6, relay 61000
 //! ```
@@ -17,7 +18,7 @@ use ipnet::IpNet;
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Previous, Refusal, SubnetWish};
 use plan::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use plan::ports::PortWish;
-use plan::world::{Change, Proto, World};
+use plan::world::{Change, Linked, Proto, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -151,6 +152,21 @@ impl Scene {
                 });
                 let gone: Vec<_> = gone.collect();
                 self.take(decide::unpublish(&self.world, &endpoint_id(name, network), &gone));
+            }
+            ["tie", source, target, network, ports @ ..] => {
+                let id = sandbox_id(source);
+                let mut linked = self.world.sandboxes.get(&id).map(|of| of.linked.clone()).unwrap_or_default();
+                linked.push(Linked {
+                    network: network_id(network),
+                    target: self::id("container", target).parse().unwrap(),
+                    name: (*target).to_owned(),
+                    alias: "db".to_owned(),
+                    ports: ports.iter().map(|text| port(text)).map(|wish| (wish.proto, wish.inner)).collect(),
+                });
+                self.take(decide::link(&self.world, &id, linked));
+            }
+            ["untie", source] => {
+                self.take(decide::link(&self.world, &sandbox_id(source), Vec::new()));
             }
             ["stop", name] => {
                 let sandbox = sandbox_id(name);

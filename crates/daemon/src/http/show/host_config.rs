@@ -40,6 +40,7 @@ pub fn host_config(container: &Container, around: &Around) -> Value {
     set("BlkioWeight", resources.blkio_weight.unwrap_or(0).into());
     set("PidsLimit", resources.pids.map_or(Value::Null, Value::from));
     set("ShmSize", spec.shm_size.into());
+    set("Links", if around.links.is_empty() { Value::Null } else { json!(around.links) });
     set("AutoRemove", spec.auto_remove.into());
     set("Runtime", spec.runtime.clone().unwrap_or_else(|| around.default_runtime.clone()).into());
     set("LogConfig", log(&spec.log));

@@ -36,6 +36,8 @@ pub struct Around {
     pub cgroup_parent: String,
     /// The host's name: an open container shows it.
     pub host_name: String,
+    /// Its links, `/TARGET:/SOURCE/ALIAS`.
+    pub links: Vec<String>,
 }
 
 /// `GET /containers/{id}/json`

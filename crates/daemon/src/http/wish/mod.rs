@@ -5,6 +5,8 @@
 mod health;
 /// Memory, processors, devices, rlimits.
 pub mod limits;
+/// Links to other containers.
+mod links;
 /// What is mounted.
 mod mounts;
 /// Network, ports, names.
@@ -59,7 +61,7 @@ pub struct Around<'a> {
     pub config: &'a Config,
     /// How many processors the host has.
     pub cpus: usize,
-    /// Finds another container, for `--volumes-from`.
+    /// Finds another container, for `--volumes-from` and `--link`.
     pub find: &'a dyn Fn(&str) -> Result<Arc<Container>>,
 }
 

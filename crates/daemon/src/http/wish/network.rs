@@ -1,6 +1,6 @@
 //! Network mode, ports, names: what conflicts is refused in Docker's words.
 
-use super::{Around, place};
+use super::{Around, links, place};
 use crate::container::spec::{HostAddr, NetworkMode, NetworkSpec, PlaceSpec, Publish};
 use crate::engine::may_join;
 use crate::error::{Error, Result};
@@ -20,9 +20,6 @@ pub fn network(
 ) -> Result<NetworkSpec> {
     let mode = mode(body, host)?;
     conflicts(&mode, body, host)?;
-    if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return Err(Error::Absent("HostConfig.Links: links between containers are not there yet".into()));
-    }
     let (mode, places) = places(mode, body, old_mac)?;
     // The engine's `--ip` is of its default bridge; other networks have their own.
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -35,6 +32,7 @@ pub fn network(
         dns_search: host.dns_search.clone().unwrap_or_default(),
         dns_options: host.dns_options.clone().unwrap_or_default(),
         extra_hosts: host.extra_hosts.iter().flatten().map(|line| extra_host(line)).collect::<Result<_>>()?,
+        links: links::links(&mode, host.links.as_deref().unwrap_or_default(), around, warnings)?,
         mode,
         places,
         ..NetworkSpec::default()
