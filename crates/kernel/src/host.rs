@@ -2,6 +2,7 @@
 
 use crate::fault::Refused;
 use crate::link::{self, Kind, Pair};
+use crate::listeners::{Door, Doors};
 use crate::nft::Nft;
 use crate::rtnetlink::Rtnetlink;
 use crate::spaces::{Space, Spaces};
@@ -12,7 +13,9 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use plan::apply::Kernel;
 use plan::ids::{IfName, SandboxId};
 use plan::netstate::{BridgePort, Errno, NetState, Ns, Op};
-use std::collections::{BTreeSet, HashMap};
+use plan::nft::Table;
+use plan::stub;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,6 +33,9 @@ pub struct Host {
     pub(crate) nft: Nft,
     pub(crate) spaces: Spaces,
     pub(crate) dying: Dying,
+    doors: Doors,
+    /// What stands in each sandbox that has a resolver.
+    pub(crate) stub: Table,
     /// Links that cannot speak IPv6 and were told not to: the setting itself does not exist for them.
     pub(crate) silent: BTreeSet<(Ns, IfName)>,
 }
@@ -43,7 +49,15 @@ impl Host {
     pub fn open(pins: &Path) -> Result<Host, Fault> {
         let rt = Rtnetlink::open().map_err(|source| Fault::Socket { family: "routes", source })?;
         let nft = Nft::open().map_err(|source| Fault::Socket { family: "nftables", source })?;
-        Ok(Host { rt, nft, spaces: Spaces::open(pins)?, dying: Dying::default(), silent: BTreeSet::new() })
+        Ok(Host {
+            rt,
+            nft,
+            spaces: Spaces::open(pins)?,
+            dying: Dying::default(),
+            doors: Doors::Kept(BTreeMap::new()),
+            stub: stub::table(),
+            silent: BTreeSet::new(),
+        })
     }
 
     /// The file by which a sandbox's namespace is entered. See `spaces`: only from this mount namespace or a later
@@ -74,6 +88,12 @@ impl Host {
     ) -> Result<T, Errno> {
         let done = self.spaces.inside(id, job).map_err(|refused| refused.about(Ns::Of(id.clone())))?;
         done.ok_or_else(|| Errno::Missing(Ns::Of(id.clone()).to_string()))
+    }
+
+    /// From now on the resolver's sockets in sandboxes go there, and so does the word that a sandbox goes. Until then they stay
+    /// here.
+    pub fn hand_listeners_to(&mut self, to: impl FnMut(Door) + Send + 'static) {
+        self.doors = Doors::HandedOver(Box::new(to));
     }
 
     /// The port numbers of our sockets, by which `watch` tells our own doing from others'.
@@ -136,6 +156,7 @@ impl Host {
                 self.in_space(ns, move || sysctl::forward(family), || format!("{family:?} in {ns}"))
             }
             Op::ReplaceTable { ns, name, table } => self.nft_of(ns)?.replace(name, table),
+            Op::SetResolver { id, on } => self.set_resolver(id, *on),
             Op::DelTable { ns, name } => self.nft_of(ns)?.delete(name),
             Op::ChangeElements { ns, table, changes } => self.nft_of(ns)?.change(table, changes),
             Op::ForgetFlows(flows) => conntrack::forget(&mut self.nft.socket, &mut self.rt, flows)
@@ -149,9 +170,31 @@ impl Host {
             Some(space) => outer_ends(&mut self.rt, space).map_err(about)?,
             None => Vec::new(),
         };
+        // First, for its sockets hold the namespace.
+        self.doors.take(Door::Closed(id.clone()));
         self.spaces.delete(id).map_err(about)?;
         self.dying.add(ends);
         Ok(())
+    }
+
+    fn set_resolver(&mut self, id: &SandboxId, on: bool) -> Result<(), Errno> {
+        let about = |refused: Refused| refused.about(format!("the resolver's sockets in {}", Ns::Of(id.clone())));
+        let missing = || Errno::Missing(Ns::Of(id.clone()).to_string());
+        if !on {
+            self.doors.take(Door::Closed(id.clone()));
+            let space = self.spaces.get(id).map_err(about)?.ok_or_else(missing)?;
+            space.listens = false;
+            return match self.nft_of(&Ns::Of(id.clone()))?.delete(&stub::name()) {
+                Err(Errno::Missing(_)) | Ok(()) => Ok(()),
+                Err(errno) => Err(errno),
+            };
+        }
+        let opened = self.spaces.listen(id).map_err(about)?.ok_or_else(missing)?;
+        if let Some(listeners) = opened {
+            self.doors.take(Door::Opened(id.clone(), listeners));
+        }
+        let nft = self.spaces.nft(id).map_err(about)?.ok_or_else(missing)?;
+        nft.replace(&stub::name(), &self.stub)
     }
 
     fn add_veth(&mut self, op: &Op) -> Result<(), Errno> {

@@ -24,6 +24,9 @@ pub mod facts;
 mod legacy;
 /// Links: making, changing and reading them.
 mod link;
+/// The resolver's sockets in sandboxes.
+mod listeners;
+pub use listeners::{Door, Listeners};
 /// By what marks our things in the kernel are known as ours.
 pub mod marks;
 /// Tables of nftables, from `plan::nft` to the kernel and back.

@@ -5,8 +5,9 @@ use crate::link::{self, Kind};
 use crate::rtnetlink::Rtnetlink;
 use crate::{Host, address, route, sysctl};
 use plan::ids::{IfName, SandboxId};
-use plan::netstate::{IpFamily, Link, LinkKind, NetState, Ns, Route, Space};
-use plan::nft::Owner;
+use plan::netstate::{IpFamily, Link, LinkKind, NetState, Ns, Resolver, Route, Space};
+use plan::nft::{Owner, Table, TableName};
+use plan::stub;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// One namespace as the kernel shows it.
@@ -32,16 +33,17 @@ impl Host {
             }
         }
         let pairs = pairs(&outside, &inside);
-        let tables = self.nft.tables()?;
+        let tables = self.nft.tables()?.clone();
         let mut links = self.host_links(&outside, &pairs);
         self.silence(&Ns::Host, &outside.links, &mut links);
-        let host = Space { links, routes: outside.routes, forwarding: outside.forwarding, tables };
+        let (routes, forwarding) = (outside.routes, outside.forwarding);
+        let host = Space { links, routes, forwarding, tables, resolver: Resolver::Absent };
         let mut state = NetState { spaces: BTreeMap::from([(Ns::Host, host)]) };
         for (id, (_, look)) in inside {
             let mut links = inner_links(&id, &look, &pairs);
             self.silence(&Ns::Of(id.clone()), &look.links, &mut links);
-            let tables = self.spaces.nft(&id)?.map_or_else(|| Ok(BTreeMap::new()), |nft| nft.tables())?;
-            let space = Space { links, routes: look.routes, forwarding: look.forwarding, tables };
+            let (tables, resolver) = self.tables_inside(&id)?;
+            let space = Space { links, routes: look.routes, forwarding: look.forwarding, tables, resolver };
             state.spaces.insert(Ns::Of(id), space);
         }
         Ok(state)
@@ -56,6 +58,21 @@ impl Host {
         }
         let seen = look(&mut space.rt)?;
         Ok(Some((space.nsid, seen)))
+    }
+
+    /// A sandbox's tables, and what it has of a resolver: its table is told apart from others by being what it should be.
+    fn tables_inside(&mut self, id: &SandboxId) -> Result<(BTreeMap<TableName, Table>, Resolver), Refused> {
+        let listens = self.spaces.get(id)?.is_some_and(|space| space.listens);
+        let Some(nft) = self.spaces.nft(id)? else { return Ok((BTreeMap::new(), Resolver::Absent)) };
+        let seen = nft.tables()?;
+        let whole = seen.get(&stub::name()).is_some_and(|table| *table == self.stub);
+        let others = seen.iter().filter(|(name, _)| !whole || **name != stub::name());
+        let resolver = match (listens, whole) {
+            (true, true) => Resolver::Ready,
+            (false, false) => Resolver::Absent,
+            _ => Resolver::Broken,
+        };
+        Ok((others.map(|(name, table)| (name.clone(), table.clone())).collect(), resolver))
     }
 
     /// Links that cannot speak IPv6 do not, as they were told.

@@ -9,6 +9,7 @@
 
 use crate::Fault;
 use crate::fault::Refused;
+use crate::listeners::Listeners;
 use crate::nft::Nft;
 use crate::rtnetlink::Rtnetlink;
 use crate::sysctl;
@@ -32,6 +33,8 @@ pub(crate) struct Space {
     inode: u64,
     /// The number by which the host's namespace knows this one (`RTM_GETNSID`), once it has one.
     pub nsid: Option<i32>,
+    /// The resolver's sockets are open in it.
+    pub listens: bool,
 }
 
 impl AsFd for Space {
@@ -91,7 +94,7 @@ impl Spaces {
             let inode = ns.metadata()?.ino();
             sysctl::forward_nothing()?;
             mount_bind(OWN, &mount)?;
-            Ok(Space { rt, nft: None, ns: ns.into(), inode, nsid: None })
+            Ok(Space { rt, nft: None, ns: ns.into(), inode, nsid: None, listens: false })
         });
         match made {
             Ok(space) => {
@@ -130,7 +133,7 @@ impl Spaces {
         if self.open.get(id).is_none_or(|space| space.inode != inode) {
             let ns: OwnedFd = File::open(self.pin(id))?.into();
             let rt = self.visitor.visit(Where::In(ns.try_clone()?), Rtnetlink::open)?;
-            self.open.insert(id.clone(), Space { rt, nft: None, ns, inode, nsid: None });
+            self.open.insert(id.clone(), Space { rt, nft: None, ns, inode, nsid: None, listens: false });
         }
         Ok(self.open.get_mut(id))
     }
@@ -146,6 +149,23 @@ impl Spaces {
             }
         }
         Ok(self.open.get_mut(id).and_then(|space| space.nft.as_mut()))
+    }
+
+    /// Opens the resolver's sockets in a namespace, and the one for its tables on the same visit. `None` if there is no such
+    /// namespace; no sockets if they were open.
+    pub fn listen(&mut self, id: &SandboxId) -> Result<Option<Option<Listeners>>, Refused> {
+        let Some(space) = self.get(id)? else { return Ok(None) };
+        if space.listens {
+            return Ok(Some(None));
+        }
+        let (ns, no_nft) = (space.ns.try_clone()?, space.nft.is_none());
+        let open = move || Ok((Listeners::open()?, no_nft.then(Nft::open).transpose()?));
+        let (listeners, nft) = self.visitor.visit(Where::In(ns), open)?;
+        if let Some(space) = self.open.get_mut(id) {
+            space.listens = true;
+            space.nft = space.nft.take().or(nft);
+        }
+        Ok(Some(Some(listeners)))
     }
 
     /// Do something inside a namespace; `None` if there is none.

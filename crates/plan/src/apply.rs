@@ -217,7 +217,9 @@ impl Op {
     /// The namespace that it happens in.
     pub fn ns(&self) -> Ns {
         match self {
-            Op::AddSpace(id) | Op::DelSpace(id) | Op::AddVeth { into: id, .. } => Ns::Of(id.clone()),
+            Op::AddSpace(id) | Op::DelSpace(id) | Op::AddVeth { into: id, .. } | Op::SetResolver { id, .. } => {
+                Ns::Of(id.clone())
+            }
             Op::AddBridge { .. }
             | Op::SetMaster { .. }
             | Op::SetPort { .. }

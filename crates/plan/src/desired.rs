@@ -3,7 +3,7 @@
 use crate::ids::{IfName, SandboxId};
 use crate::ipam::Block;
 use crate::links::{self, Opening, openings};
-use crate::netstate::{BridgePort, Link, LinkKind, NetState, Ns, Route, Space};
+use crate::netstate::{BridgePort, Link, LinkKind, NetState, Ns, Resolver, Route, Space};
 use crate::nft::{Owner, Table, TableName};
 use crate::world::{Change, Endpoint, Fact, Means, Network, Subnet, World};
 use crate::{firewall, guard};
@@ -135,6 +135,7 @@ fn add_endpoint(state: &mut NetState, network: &Network, endpoint: &Endpoint) {
     let Some(space) = state.spaces.get_mut(&inside) else { return };
     space.links.insert(endpoint.inner.clone(), inner_end(network, endpoint));
     space.routes.extend(default_routes(network, endpoint));
+    space.resolver = Resolver::Ready;
     if let Some(host) = state.spaces.get_mut(&Ns::Host) {
         host.links.insert(endpoint.host.clone(), host_end(network, endpoint, inside));
     }
@@ -150,6 +151,10 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
     if let Some(space) = state.spaces.get_mut(&Ns::Of(endpoint.sandbox.clone())) {
         space.links.remove(&endpoint.inner);
         space.routes.retain(|route| route.dev != endpoint.inner);
+        // Nothing but `lo` is left: it is on no network any more.
+        if space.links.len() == 1 {
+            space.resolver = Resolver::Absent;
+        }
     }
     if let Some(host) = state.spaces.get_mut(&Ns::Host) {
         host.links.remove(&endpoint.host);

@@ -8,9 +8,10 @@
 use crate::flows::{Flows, outlived};
 use crate::ids::{IfName, SandboxId};
 use crate::merge::merge;
-use crate::netstate::{ElementChange, Link, LinkKind, NetState, Ns, Op, Plan, Route, Space, Step};
+use crate::netstate::{ElementChange, Link, LinkKind, NetState, Ns, Op, Plan, Resolver, Route, Space, Step};
 use crate::nft::{Owner, Table, TableName, Value, Why};
 use crate::step::step;
+use crate::stub;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The steps from `have` to `want`, in order.
@@ -239,6 +240,14 @@ impl<'a> Round<'a> {
                 round.take(Op::SetUp { ns, name, up: want.up }, "all is ready for it", owner);
             }
         });
+        for (ns, want) in self.goals.iter().map(|goal| (goal.ns, goal.want)).collect::<Vec<_>>() {
+            let now = self.now.spaces.get(ns).map(|space| space.resolver);
+            if let Some(id) = sandbox(ns).filter(|_| now.is_some_and(|now| now != want.resolver)) {
+                let owner = Owner::Sandbox(id.short());
+                let op = Op::SetResolver { id, on: want.resolver == Resolver::Ready };
+                self.take(op, "its containers ask the resolver", owner);
+            }
+        }
     }
 
     fn address(&mut self) {
@@ -367,6 +376,10 @@ impl Elements {
             for (name, have, wanted) in merge(tables, &want.tables) {
                 if *ns == Ns::Host && *name == TableName::inet() {
                     elements.outlived = outlived(have, wanted);
+                }
+                // The resolver's table takes the place of whatever is there.
+                if want.resolver == Resolver::Ready && *name == stub::name() {
+                    continue;
                 }
                 elements.table(ns, name, have, wanted, &want.links);
             }

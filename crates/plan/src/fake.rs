@@ -57,7 +57,7 @@ impl Fake {
 
     fn concerns(&self, op: &Op) -> Vec<Owner> {
         match op {
-            Op::AddSpace(id) | Op::DelSpace(id) => vec![Owner::Sandbox(id.short())],
+            Op::AddSpace(id) | Op::DelSpace(id) | Op::SetResolver { id, .. } => vec![Owner::Sandbox(id.short())],
             Op::AddBridge { owner, .. } | Op::AddVeth { owner, .. } => vec![*owner],
             Op::ChangeElements { changes, .. } => changes.iter().map(|change| change.owner).collect(),
             Op::ReplaceTable { table, .. } => {

@@ -40,6 +40,8 @@ pub mod elements;
 pub mod firewall;
 /// Who may send what from a port of a bridge.
 pub mod guard;
+/// Where containers find the engine's resolver, and the firewall that leaves their port 53 to them.
+pub mod stub;
 
 /// The ways between containers of a network that keeps them apart: what links open.
 mod links;

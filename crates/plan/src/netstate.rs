@@ -42,8 +42,25 @@ pub struct Space {
     pub routes: BTreeSet<Route>,
     /// Families whose forwarding is on. Switched on where wished, and never off: others may rely on it.
     pub forwarding: BTreeSet<IpFamily>,
-    /// Tables of ours.
+    /// Tables of ours, but for the one that `resolver` stands for.
     pub tables: BTreeMap<TableName, Table>,
+    /// Whether the engine's resolver can be asked from here; only in sandboxes.
+    pub resolver: Resolver,
+}
+
+/// Whether a sandbox has what its containers need to ask the engine's resolver: our sockets and the table of [`crate::stub`].
+///
+/// One word for both, and not that table among the others: it is always the same, and comparing a thousand of them in each
+/// round would cost more than a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resolver {
+    /// It has neither.
+    #[default]
+    Absent,
+    /// It has one of the two, or not quite. Never wished for.
+    Broken,
+    /// It has both.
+    Ready,
 }
 
 /// IPv4 or IPv6.
@@ -268,6 +285,13 @@ pub enum Op {
         name: TableName,
         /// All of it.
         table: Table,
+    },
+    /// Open the resolver's sockets in a sandbox and put its table in place of what is there; or take both away.
+    SetResolver {
+        /// Which sandbox.
+        id: SandboxId,
+        /// Is there to be one?
+        on: bool,
     },
     /// Remove a table.
     DelTable {

@@ -4,6 +4,7 @@
 //! expressions and back, so that a table read from the kernel is the same type as a table that is wished for.
 
 use crate::ids::{IfName, Mac, Short};
+use crate::world::Proto;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -325,6 +326,16 @@ pub enum Expr {
         fields: Vec<Field>,
         /// The verdict map's name.
         map: String,
+    },
+    /// `udp dport set PORT`: write a port into the packet, with its checksum. `proto` is TCP or UDP and was checked before; the
+    /// field is `Sport` or `Dport`.
+    SetPort {
+        /// Whose header it is.
+        proto: Proto,
+        /// Which port.
+        field: Field,
+        /// The new one.
+        port: u16,
     },
     /// The end of the rule.
     Verdict(Verdict),

@@ -5,8 +5,9 @@
 
 use crate::flows::Flows;
 use crate::ids::{IfName, SandboxId};
-use crate::netstate::{BridgePort, Errno, Link, LinkKind, NetState, Ns, Op, Route, Space};
+use crate::netstate::{BridgePort, Errno, Link, LinkKind, NetState, Ns, Op, Resolver, Route, Space};
 use crate::nft::Owner;
+use crate::stub;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -115,6 +116,12 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             let space = space(state, ns)?;
             table.admissible()?;
             space.tables.insert(name.clone(), table.clone());
+            Ok(())
+        }
+        Op::SetResolver { id, on } => {
+            let space = space(state, &Ns::Of(id.clone()))?;
+            space.tables.remove(&stub::name());
+            space.resolver = if *on { Resolver::Ready } else { Resolver::Absent };
             Ok(())
         }
         Op::DelTable { ns, name } => match space(state, ns)?.tables.remove(name) {
@@ -306,6 +313,8 @@ impl fmt::Display for Op {
             Op::DelRoute { ns, route } => write!(f, "delete {route} in {ns}"),
             Op::SetForwarding { ns, family } => write!(f, "switch {family:?} forwarding on in {ns}"),
             Op::ReplaceTable { ns, name, .. } => write!(f, "replace table {name} in {ns}"),
+            Op::SetResolver { id, on: true } => write!(f, "let the resolver listen in sandbox {}", id.short()),
+            Op::SetResolver { id, on: false } => write!(f, "let the resolver listen no more in sandbox {}", id.short()),
             Op::DelTable { ns, name } => write!(f, "delete table {name} in {ns}"),
             Op::ChangeElements { ns, table, changes } => {
                 write!(f, "change {} elements of table {table} in {ns}", changes.len())

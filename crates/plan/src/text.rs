@@ -113,6 +113,10 @@ impl Display for Expr {
             Expr::Masquerade => f.write_str("masquerade"),
             Expr::TcpOpens => f.write_str("tcp flags syn / syn,rst"),
             Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
+            Expr::SetPort { proto, field, port } => {
+                let field = if *field == Field::Sport { "sport" } else { "dport" };
+                write!(f, "{} {field} set {port}", proto.name())
+            }
             Expr::Vmap { fields, map } => write!(f, "{} vmap @{map}", dotted(fields)),
             Expr::Verdict(verdict) => write!(f, "{verdict}"),
             Expr::Foreign(text) => write!(f, "({text})"),

@@ -4,6 +4,7 @@ use super::numbers::{FAMILY_INET, data, rule};
 use super::value;
 use crate::attr::Writer;
 use plan::nft::{CtState, Expr, Family, Field, Rule, Value};
+use plan::world::Proto;
 
 /// The first register, by its old name; the next sixteen bytes are 2, 3 and 4.
 const FIRST: u32 = libc::NFT_REG_1 as u32;
@@ -81,6 +82,15 @@ pub(super) fn family_of(table: Family, field: Field) -> Option<usize> {
         Field::Icmp6Type | Field::NdTarget => (table == Family::Bridge).then_some(1),
         Field::ArpEther | Field::ArpSaddr4 => Some(2),
         _ => None,
+    }
+}
+
+/// Where in a transport header its checksum is (RFC 768, RFC 9293); `None` for SCTP, whose checksum is of another kind.
+pub(super) fn checksum_of(proto: Proto) -> Option<u32> {
+    match proto {
+        Proto::Udp => Some(6),
+        Proto::Tcp => Some(16),
+        Proto::Sctp => None,
     }
 }
 
@@ -199,6 +209,21 @@ impl RuleOut {
             Expr::Verdict(verdict) => self.expression("immediate", |e| {
                 e.be32(1, VERDICT).nest(2, |e| value::put_verdict(e, verdict));
             }),
+            Expr::SetPort { proto, field, port } => {
+                self.expression("immediate", |e| {
+                    e.be32(1, FIRST).nest(2, |e| {
+                        e.bytes(data::VALUE, &port.to_be_bytes());
+                    });
+                });
+                let Some((place, checksum)) = PLACES.iter().find(|p| p.field == *field).zip(checksum_of(*proto)) else {
+                    return;
+                };
+                self.expression("payload", |e| {
+                    // NFTA_PAYLOAD_BASE, OFFSET, LEN, SREG, CSUM_TYPE = internet checksum, CSUM_OFFSET
+                    e.be32(2, place.base).be32(3, place.offset).be32(4, place.len).be32(5, FIRST);
+                    e.be32(6, libc::NFT_PAYLOAD_CSUM_INET as u32).be32(7, checksum);
+                });
+            }
             // Never wished for: it only stands for what was seen.
             Expr::Foreign(_) => {}
         }

@@ -10,6 +10,7 @@ use super::numbers::{FAMILY_INET, chain, data, rule};
 use super::value;
 use crate::attr::Attrs;
 use plan::nft::{Base, Chain, ChainType, CtState, Expr, Family, Field, Owner, Rule, Value, Why};
+use plan::world::Proto;
 
 /// A chain's name and place, without its rules.
 pub(super) fn chain(attrs: Attrs<'_>) -> Option<(String, Chain)> {
@@ -46,6 +47,9 @@ pub(super) fn rule(family: Family, attrs: Attrs<'_>) -> Option<(String, Rule)> {
     Some((attrs.str(rule::CHAIN)?.to_owned(), Rule { body: reader.body, why }))
 }
 
+/// `NFTA_PAYLOAD_SREG`: the packet is written to.
+const PAYLOAD_SREG: u16 = 5;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Load {
     Field(Field),
@@ -69,6 +73,8 @@ struct Reader {
     mask: Option<Vec<u8>>,
     /// A map was looked up: its key's fields and its name.
     looked_up: Option<(Vec<Field>, String)>,
+    /// A port lies in the first register, to be written into the packet.
+    port: Option<u16>,
     checked: [bool; 3],
     /// A check of a frame's protocol that no address has used yet.
     frame: Option<usize>,
@@ -82,6 +88,7 @@ impl Default for Reader {
             loads: Vec::new(),
             mask: None,
             looked_up: None,
+            port: None,
             checked: [false; 3],
             frame: None,
         }
@@ -91,12 +98,12 @@ impl Default for Reader {
 impl Reader {
     fn foreign(&mut self, name: &str) {
         self.body.push(Expr::Foreign(format!("an expression of kind {name}")));
-        (self.loads, self.mask, self.looked_up) = (Vec::new(), None, None);
+        (self.loads, self.mask, self.looked_up, self.port) = (Vec::new(), None, None, None);
     }
 
     /// What was begun and not finished is none of ours.
     fn flush(&mut self) {
-        if !self.loads.is_empty() || self.looked_up.is_some() || self.frame.is_some() {
+        if !self.loads.is_empty() || self.looked_up.is_some() || self.frame.is_some() || self.port.is_some() {
             self.foreign("unfinished");
         }
     }
@@ -105,6 +112,7 @@ impl Reader {
     fn take(&mut self, name: &str, attrs: Attrs<'_>) -> Option<()> {
         match name {
             "meta" => self.meta(attrs),
+            "payload" if attrs.get(PAYLOAD_SREG).is_some() => self.write(attrs),
             "payload" => self.payload(attrs),
             "ct" => self.ct(attrs),
             "fib" => {
@@ -121,6 +129,12 @@ impl Reader {
             "cmp" => self.compare(attrs),
             "lookup" => self.lookup(attrs),
             "nat" => self.nat(attrs),
+            "immediate" if attrs.be32(1)? != libc::NFT_REG_VERDICT as u32 => {
+                let port = attrs.nest(2)?.get(data::VALUE)?.try_into().ok()?;
+                (word(attrs.be32(1)?) == Some(0) && self.loads.is_empty() && self.port.is_none()).then_some(())?;
+                self.port = Some(u16::from_be_bytes(port));
+                Some(())
+            }
             _ => {
                 let expr = match name {
                     "counter" => Expr::Counter,
@@ -171,6 +185,18 @@ impl Reader {
             self.fold_check(family)?;
         }
         self.load(attrs.be32(1)?, Load::Field(place.field))
+    }
+
+    fn write(&mut self, attrs: Attrs<'_>) -> Option<()> {
+        let place = (attrs.be32(2)?, attrs.be32(3)?, attrs.be32(4)?);
+        let known = PLACES.iter().find(|known| (known.base, known.offset, known.len) == place)?;
+        let inet = attrs.be32(6)? == libc::NFT_PAYLOAD_CSUM_INET as u32 && attrs.be32(8).unwrap_or_default() == 0;
+        let checksum = attrs.be32(7);
+        let proto = [Proto::Udp, Proto::Tcp].into_iter().find(|proto| expression::checksum_of(*proto) == checksum)?;
+        let from_first = word(attrs.be32(PAYLOAD_SREG)?) == Some(0);
+        (inet && from_first && matches!(known.field, Field::Sport | Field::Dport)).then_some(())?;
+        let port = self.port.take()?;
+        self.done(Expr::SetPort { proto, field: known.field, port })
     }
 
     /// The check in front of the first address of a family is a part of reading that address.

@@ -188,13 +188,17 @@ impl Nft {
     }
 
     /// Our tables in this namespace. Read again only if anything in the ruleset changed since the last time.
-    pub fn tables(&mut self) -> Result<BTreeMap<TableName, Table>, Refused> {
+    pub fn tables(&mut self) -> Result<&BTreeMap<TableName, Table>, Refused> {
+        self.see()?;
+        static NONE: BTreeMap<TableName, Table> = BTreeMap::new();
+        Ok(self.seen.as_ref().map_or(&NONE, |(_, tables)| tables))
+    }
+
+    fn see(&mut self) -> Result<(), Refused> {
         for _ in 0..ATTEMPTS {
             let generation = self.generation()?;
-            if let Some((seen, tables)) = &self.seen
-                && *seen == generation
-            {
-                return Ok(tables.clone());
+            if self.seen.as_ref().is_some_and(|(seen, _)| *seen == generation) {
+                return Ok(());
             }
             let tables = match self.read() {
                 // It went away while it was being read.
@@ -207,8 +211,8 @@ impl Nft {
                     shapes.map(|(set, it)| ((name.clone(), set.clone()), Shape::of(it))).collect::<Vec<_>>()
                 };
                 self.shapes = tables.iter().flat_map(sets).collect();
-                self.seen = Some((generation, tables.clone()));
-                return Ok(tables);
+                self.seen = Some((generation, tables));
+                return Ok(());
             }
         }
         let text = format!("the ruleset changed {ATTEMPTS} times while it was being read");

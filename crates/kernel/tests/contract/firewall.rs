@@ -5,7 +5,7 @@ use plan::nft::{
     Base, Chain, ChainType, CtState, Data, DataType, Element, Expr, Family, Field, Hook, Key, Owner, Rule, Set, Table,
     TableName, Type, Value, Verdict, Why,
 };
-use plan::world::World;
+use plan::world::{Proto, World};
 use plan::{firewall, guard};
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ fn vmap(fields: &[Field], map: &str) -> Expr {
 
 /// Every form that the types can say.
 fn everything() -> Table {
-    use Type::{Addr4, Addr6, IfName, Port, Proto};
+    use Type::{Addr4, Addr6, IfName, Port};
     use Value::{Port as P, PortRange, Proto as L4};
     let parts = |kinds: &[Type]| Some(DataType::Parts(kinds.to_vec()));
     let data = |parts: &[Value]| Some(Data::Parts(parts.to_vec()));
@@ -119,11 +119,11 @@ fn everything() -> Table {
             ),
         ),
         ("plain4", set(&[Addr4], None, false, &[(&[v4("10.0.0.1")], None)])),
-        ("protocols", set(&[Proto], None, false, &[(&[L4(6)], None), (&[L4(17)], None)])),
+        ("protocols", set(&[Type::Proto], None, false, &[(&[L4(6)], None), (&[L4(17)], None)])),
         (
             "published4",
             set(
-                &[Proto, Port],
+                &[Type::Proto, Port],
                 parts(&[Addr4, Port]),
                 false,
                 &[
@@ -134,12 +134,17 @@ fn everything() -> Table {
         ),
         (
             "published6",
-            set(&[Proto, Port], parts(&[Addr6, Port]), false, &[(&[L4(6), P(80)], data(&[v6("fd00::2"), P(8080)]))]),
+            set(
+                &[Type::Proto, Port],
+                parts(&[Addr6, Port]),
+                false,
+                &[(&[L4(6), P(80)], data(&[v6("fd00::2"), P(8080)]))],
+            ),
         ),
         (
             "ranges4",
             set(
-                &[Addr4, Proto, Port],
+                &[Addr4, Type::Proto, Port],
                 parts(&[Addr4]),
                 true,
                 &[
@@ -150,7 +155,12 @@ fn everything() -> Table {
         ),
         (
             "ranges6",
-            set(&[Proto, Port], parts(&[Addr6]), true, &[(&[L4(132), PortRange(1, 65535)], data(&[v6("fd00::3")]))]),
+            set(
+                &[Type::Proto, Port],
+                parts(&[Addr6]),
+                true,
+                &[(&[L4(132), PortRange(1, 65535)], data(&[v6("fd00::3")]))],
+            ),
         ),
         (
             "port_to_port",
@@ -173,7 +183,7 @@ fn everything() -> Table {
         (
             "links",
             set(
-                &[Addr4, Addr4, Proto, Port],
+                &[Addr4, Addr4, Type::Proto, Port],
                 Some(DataType::Verdict),
                 true,
                 &[(&[v4("10.1.0.2"), v4("10.1.0.3"), L4(6), PortRange(1, 9)], verdict(Verdict::Accept))],
@@ -195,6 +205,14 @@ fn everything() -> Table {
         rule(vec![is(L4Proto, L4(6)), is(CtOriginalDport, P(80)), accept()]),
         rule(vec![is(Iif, ifname("berth0")), is_not(Oif, ifname("fifteen-bytes-x")), Expr::Verdict(jump_to("more"))]),
         rule(vec![]),
+        // Written back what was read before, of either protocol.
+        rule(vec![
+            is(Daddr4, v4("127.0.0.11")),
+            is(L4Proto, L4(17)),
+            is(Dport, P(53)),
+            set_port(Proto::Udp, Dport, 5353),
+        ]),
+        rule(vec![is(L4Proto, L4(6)), set_port(Proto::Tcp, Sport, 53), Expr::Counter]),
     ];
     let prerouting = vec![
         rule(vec![Expr::FibDaddrLocal, dnat(false, &[L4Proto, Dport], "published4", true)]),
@@ -232,6 +250,10 @@ fn everything() -> Table {
         sets: sets.into_iter().map(|(name, set)| (name.into(), set)).collect(),
         chains: chains.into_iter().map(|(name, base, rules)| (name.into(), Chain { base, rules })).collect(),
     }
+}
+
+fn set_port(proto: Proto, field: Field, port: u16) -> Expr {
+    Expr::SetPort { proto, field, port }
 }
 
 fn jump_to(chain: &str) -> Verdict {
@@ -437,7 +459,7 @@ fn a_refused_table_leaves_the_old_one() {
             }
         };
         let refused = both.refused(with(&body(within(&[Field::Iif], "nowhere"))));
-        assert_eq!(refused, "no such rule 11 of chain away");
+        assert_eq!(refused, "no such rule 13 of chain away");
         both.refused(with(&body(Expr::Verdict(jump_to("nowhere")))));
         both.refused(with(&|table| {
             let ports = table.sets.get_mut("ports").unwrap();
@@ -485,6 +507,10 @@ fn a_strangers_hand_is_seen() {
             "add rule inet berth forward ip saddr 10.0.0.0/8 tcp dport { 22, 23 } log drop",
             "add rule inet berth forward iifname \"eth*\" accept",
             "add rule inet berth away meta mark 1 ct mark set 2",
+            "add rule inet berth away tcp dport set 54",
+            "add rule inet berth away udp sport set 53 udp length set 9",
+            "add rule inet berth away ip ttl set 3",
+            "add rule inet berth away tcp dport set tcp sport",
             "add rule inet berth postrouting masquerade random",
             "add rule inet berth prerouting meta l4proto tcp dnat ip to 10.0.0.1:80",
             "add rule inet berth away ip saddr 1.2.3.4 comment \"rule of 3 parts [engine]\"",

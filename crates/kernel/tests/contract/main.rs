@@ -10,6 +10,8 @@ mod firewall;
 mod links;
 /// Packets against rules.
 mod packets;
+/// The resolver's sockets and the table that leaves port 53 to containers.
+mod resolver;
 /// Pinned namespaces: crashes, copies of mounts, and the ends that linger.
 mod spaces;
 /// What others made around our network.

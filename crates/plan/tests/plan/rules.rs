@@ -3,7 +3,7 @@
 use crate::scenario::world;
 use plan::nft::{Table, TableName};
 use plan::text;
-use plan::{firewall, guard};
+use plan::{firewall, guard, stub};
 use std::path::Path;
 
 fn doc(file: &str, title: &str, prose: &str, scenario: &str, sets: &[&str], chains: &[&str]) {
@@ -165,6 +165,21 @@ fn guard_of_the_bridges() {
          What is none of the three protocols is dropped: nobody could say whose it is. So are frames with a VLAN tag, for a\n\
          receiver takes off one with the number 0, or two, and finds a packet in it that was not looked at.",
         &scenario,
+        &[],
+        &[],
+    );
+}
+
+#[test]
+fn resolver() {
+    doc_of(
+        (&stub::name(), stub::table()),
+        "resolver.md",
+        "The resolver in a sandbox",
+        "This is the whole firewall of a container's own namespace, the same in each that is on a network. Containers ask\n\
+         127.0.0.11, port 53; the engine's sockets listen there on another port, so that port 53 of every other address, and\n\
+         of 0.0.0.0, stays the container's. The rules change one number in passing packets, and track no connection.",
+        &format!("{APP}; run web on app"),
         &[],
         &[],
     );

@@ -72,6 +72,7 @@ fn a_container_starts_and_stops() {
          switch ipv6 off on eth0 in sandbox {sandbox} [ep]
          set eth0 up in sandbox {sandbox} [ep]
          set lo up in sandbox {sandbox} [sb]
+         let the resolver listen in sandbox {sandbox} [sb]
          add address 10.1.0.2/24 to eth0 in sandbox {sandbox} [ep]
          add route to 0.0.0.0/0 via 10.1.0.1 dev eth0 in sandbox {sandbox} [ep]"
     );
