@@ -29,6 +29,8 @@ pub mod network;
 pub mod oci;
 /// Relays what the kernel cannot forward to a container.
 mod relay;
+/// The one resolver of names.
+mod resolver;
 /// Files that are written while containers read them.
 mod rewrite;
 /// A container's root file system.

@@ -10,6 +10,7 @@ use crate::error::{Doing, Error, Result};
 use crate::held_ports::HeldPorts;
 use crate::relay::{Listening, Relay};
 use crate::store::Store;
+use kernel::Door;
 use kernel::facts::HostRoute;
 use kernel::watch::{self, Moved, Watch, surprising};
 use plan::apply::{Applied, Kernel, apply};
@@ -91,11 +92,18 @@ pub struct Net {
 }
 
 impl Net {
-    /// Starts the thread on facts that were loaded and cleaned of the dead. When this returns the kernel agrees with them.
+    /// Starts the thread on facts that were loaded and cleaned of the dead. The sockets by which sandboxes ask for names go to
+    /// `doors`. When this returns the kernel agrees with them.
     ///
     /// # Errors
     /// The kernel's door cannot be opened (no right, no netlink), or the facts contradict each other.
-    pub fn start(config: &Config, store: Arc<Store>, world: World, told: Box<dyn Fn(Notice) + Send>) -> Result<Net> {
+    pub fn start(
+        config: &Config,
+        store: Arc<Store>,
+        world: World,
+        told: Box<dyn Fn(Notice) + Send>,
+        doors: Box<dyn FnMut(Door) + Send>,
+    ) -> Result<Net> {
         let pins = config.exec_root.join("netns");
         let faults = plan::check::check(&world);
         if let Some(fault) = faults.first() {
@@ -103,6 +111,7 @@ impl Net {
         }
         let mut kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
         let default_mtu = kernel.facts().doing("look at the host's network")?.default_mtu;
+        kernel.hand_listeners_to(doors);
         let world = Arc::new(RwLock::new(World { means: config.means, ..world }));
         let relay = Relay::new(world.clone());
         // Rules lead to the relay, and others keep strangers from it.
@@ -119,7 +128,7 @@ impl Net {
         let (events, inbox) = channel();
         let watch = Watch::open(&kernel).doing("watch the kernel's network")?;
         let mut owner = NetworkOwner {
-            kernel: Door(kernel),
+            kernel: Hands(kernel),
             have: None,
             want,
             world: world.clone(),
@@ -186,10 +195,10 @@ impl Net {
     }
 }
 
-/// The kernel's door, with a place to crash before each operation.
-struct Door(kernel::Host);
+/// The hands, with a place to crash before each operation.
+struct Hands(kernel::Host);
 
-impl Kernel for Door {
+impl Kernel for Hands {
     fn perform(&mut self, op: &Op) -> std::result::Result<(), Errno> {
         crash::point("before an operation of the network");
         self.0.perform(op)
@@ -237,7 +246,7 @@ fn watch_kernel(mut watch: Watch, events: Sender<Event>) -> Result<()> {
 }
 
 struct NetworkOwner {
-    kernel: Door,
+    kernel: Hands,
     /// What the kernel has, as far as we know; `None`: look.
     have: Option<NetState>,
     world: Arc<RwLock<World>>,

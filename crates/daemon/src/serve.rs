@@ -50,6 +50,7 @@ async fn serve(config: Config) -> Result<()> {
     let _pid_file = PidFile::take(&config.pidfile)?;
     // Listening comes first: clients that come early wait instead of being refused.
     let listeners = http::listen(&config)?;
+    // First: what lives already needs its descriptors again.
     raise_file_limit();
     let engine = Engine::open(config).await?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;

@@ -14,6 +14,9 @@ mod address;
 mod around;
 /// Netlink attributes, written and read.
 mod attr;
+/// Short ways of a thread into other network namespaces.
+mod excursion;
+pub use excursion::{Excursion, namespace_of};
 /// Tracked flows: finding and forgetting them.
 pub mod conntrack;
 /// Datagrams whose address of the host is known and chosen.

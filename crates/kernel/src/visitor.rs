@@ -85,6 +85,6 @@ fn go(place: &Where) -> io::Result<()> {
     }
 }
 
-fn enter(ns: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enter(ns: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
     move_into_link_name_space(ns, Some(LinkNameSpaceType::Network)).map_err(Into::into)
 }

@@ -1,4 +1,5 @@
 use crate::command::{LIMIT, Output, Running, run, succeed};
+use crate::dns::{self, Manner, NameServer};
 use crate::namespaces::NetNs;
 use crate::probe;
 use crate::server::{Answer, Server};
@@ -84,6 +85,27 @@ impl Host {
     fn serve(&self, addr: &str, start: fn(SocketAddr, Answer) -> io::Result<Server>, answer: Answer) -> Server {
         let addr = socket_addr(addr);
         self.enter(|| start(addr, answer)).unwrap_or_else(|err| panic!("serving on {addr} of `{}`: {err}", self.name))
+    }
+
+    /// Answers questions of the DNS from a table: see [`NameServer::set`].
+    #[track_caller]
+    pub fn serve_dns(&self, addr: &str, table: &str) -> NameServer {
+        let addr = socket_addr(addr);
+        self.enter(|| NameServer::start(addr, table))
+            .unwrap_or_else(|err| panic!("a name server on {addr} of `{}`: {err}", self.name))
+    }
+
+    /// Asks a name server `NAME TYPE`, as in `web.example AAAA` (two seconds at most); a missing type is A.
+    #[track_caller]
+    pub fn dns(&self, server: &str, what: &str) -> io::Result<dns::Reply> {
+        self.dns_as(server, what, Manner::default())
+    }
+
+    /// [`Host::dns`] in another manner.
+    #[track_caller]
+    pub fn dns_as(&self, server: &str, what: &str, manner: Manner) -> io::Result<dns::Reply> {
+        let server = socket_addr(server);
+        self.enter(|| dns::ask(server, what, manner, probe::PATIENCE))
     }
 
     /// All that a TCP server says until it closes, or why there was no connection (two seconds at most).

@@ -28,6 +28,8 @@ pub mod busybox;
 pub mod cgroups;
 /// Commands and what they said.
 mod command;
+/// A name server of one table, and questions to others.
+pub mod dns;
 /// A `berth daemon` with directories of its own, and the clients that talk to it.
 mod engine;
 /// The least that a container's network can cost: its messages to the kernel made by hand.

@@ -116,6 +116,18 @@ impl Lab {
         self.inside_path(Path::new(&format!("/proc/{pid}/ns/net")))
     }
 
+    /// Gives the lab an `/etc/resolv.conf` of its own, with this text; or writes that one anew, in place.
+    #[track_caller]
+    pub fn resolv_conf(&self, text: &str) {
+        let file = self.dir.join("resolv.conf");
+        let first = !file.exists();
+        std::fs::write(&file, text).unwrap_or_else(|err| panic!("{}: {err}", file.display()));
+        if first {
+            rustix::mount::mount_bind(&file, "/etc/resolv.conf")
+                .unwrap_or_else(|err| panic!("/etc/resolv.conf: {err}"));
+        }
+    }
+
     /// A started engine with directories and cgroups of its own in this lab, and these flags more. Waits until it answers.
     #[track_caller]
     pub fn engine(&self, flags: &[&str]) -> Engine {

@@ -73,6 +73,9 @@ pub mod names;
 /// The variables by which a container finds what it is linked to.
 pub mod variables;
 
+/// The DNS: who knows which name, and who is asked for the rest.
+pub mod dns;
+
 /// Invariants of the facts, as a function that lists what breaks them.
 pub mod check;
 

@@ -161,7 +161,7 @@ pub fn check_hostname(name: &str) -> Result<(), BadHostname> {
 }
 
 /// A name server as written in `resolv.conf`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
     /// Its address.
     pub addr: IpAddr,
@@ -268,6 +268,12 @@ impl Overrides {
             options: first(&self.options, &daemon.options),
         }
     }
+}
+
+/// The servers that our resolver asks where a container has none of its own; public ones for a host that has none either.
+/// `ipv6`: the host has IPv6.
+pub fn servers_of_host(host: &ResolvConf, ipv6: bool) -> Vec<Server> {
+    if host.servers.is_empty() { defaults(ipv6) } else { host.servers.clone() }
 }
 
 /// Who answers a container's questions.
@@ -393,6 +399,12 @@ pub fn resolv_conf(host: &ResolvConf, source: &str, overrides: &Overrides, answe
         text.push_str(&format!("# Option ndots from: {from}\n"));
     }
     Written { text, upstreams, used_defaults }
+}
+
+/// These options ask for `ndots` of 1 or more.
+pub fn wants_dots(options: &[String]) -> bool {
+    let number = |option: &String| option.strip_prefix("ndots:")?.parse::<u32>().ok();
+    options.iter().filter_map(number).next_back().is_some_and(|number| number > 0)
 }
 
 /// The rest of an option after `ndots`: another option's name, or a number.

@@ -110,6 +110,7 @@ impl Engine {
         }
         self.store.put_container(&container)?;
         self.containers.insert(container.clone());
+        self.tell_called(&container);
         self.events.container("create", &container, &[]);
         Ok(Created { id: id.clone(), warnings })
     }

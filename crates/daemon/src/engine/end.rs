@@ -155,6 +155,7 @@ impl Engine {
                 error!(sandbox = %sandbox.short(), %error, "could not be closed");
                 continue;
             }
+            self.tell_gone(&sandbox, &places);
             for (_, network) in places {
                 self.events.network("disconnect", &network, &container.id);
             }

@@ -16,6 +16,8 @@ mod groups;
 mod health;
 /// What links tell containers of each other, and that it stays true.
 mod links;
+/// What the resolver is told of containers, and the host's own name servers.
+mod names;
 /// Ids and names for what users did not name.
 mod naming;
 /// Networks, and containers' places on them.
@@ -44,6 +46,7 @@ use crate::error::{Doing, Error, Result};
 use crate::events::Events;
 use crate::network::{Net, Notice, Wish};
 use crate::oci::HostRights;
+use crate::resolver::{Note, Resolver};
 use crate::store::Store;
 use crate::supervise::Shim;
 use crate::volumes::Volumes;
@@ -77,6 +80,9 @@ pub struct Engine {
     containers: Registry,
     execs: exec::Execs,
     net: Net,
+    resolver: Resolver,
+    /// The host's `resolv.conf` as the resolver was last told; held by whoever writes a container's.
+    host_names: Mutex<Option<names::HostNames>>,
     /// Sandboxes that a restart keeps over the end of their container.
     held: Mutex<Vec<SandboxId>>,
     /// Held by whoever changes a running container's file of names.
@@ -129,7 +135,12 @@ impl Engine {
                 Notice::Warning(about, warning) => events.warning(about.word(), &warning.text, &warning.help),
             }
         };
-        let net = Net::start(&config, store.clone(), survey.world.clone(), Box::new(told))?;
+        let resolver = Resolver::start()?;
+        let doors = {
+            let resolver = resolver.clone();
+            Box::new(move |door| resolver.tell(Note::Door(door)))
+        };
+        let net = Net::start(&config, store.clone(), survey.world.clone(), Box::new(told), doors)?;
         let engine = Arc::new(Engine {
             images,
             volumes,
@@ -139,12 +150,15 @@ impl Engine {
             containers: Registry::default(),
             execs: exec::Execs::default(),
             net,
+            resolver,
+            host_names: Mutex::default(),
             held: Mutex::default(),
             telling: Mutex::default(),
             store,
             programs,
             config,
         });
+        engine.follow_host_names()?;
         engine.ensure_default_network().await?;
         engine.take_over(survey).await?;
         info!(containers = engine.containers.all().len(), "ready");

@@ -126,6 +126,7 @@ impl Engine {
         let mut wanting = Vec::new();
         for mut container in containers {
             let id = container.id.clone();
+            self.tell_called(&container);
             container.kept.joined = None;
             if let Some(alive) = living.get(&id) {
                 container.state.phase = self.frozen_or_running(&container);
@@ -144,6 +145,7 @@ impl Engine {
                 let (frozen, status) =
                     (container.state.phase == Phase::Paused, container.state.health.as_ref().map(|h| h.status));
                 let cell = self.containers.insert(container);
+                self.tell_asker(&cell.snapshot());
                 cell.announce(|stage| {
                     stage.alive = true;
                     stage.frozen = frozen;

@@ -2,6 +2,7 @@ use super::{Engine, naming};
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
 use crate::error::{Doing, Error, Result};
+use crate::resolver::Note;
 use crate::rootfs;
 use std::sync::Arc;
 use tracing::warn;
@@ -65,6 +66,7 @@ impl Engine {
             warn!(dir = %dir.display(), %error, "what a removed container left will be cleared at the engine's next start");
         }
         self.containers.remove(&cell.id);
+        self.resolver.tell(Note::NotCalled(cell.id.clone()));
         self.execs.container_removed(&cell.id);
         if volumes {
             for mount in container.mounts.iter().filter(|mount| mount.anonymous) {
@@ -120,6 +122,8 @@ impl Engine {
             return Err(error);
         }
         self.containers.release(&old);
+        self.tell_called(&container);
+        self.tell_asker(&container);
         self.rename_endpoints(&container).await?;
         if let Err(error) = self.tell_of_name(&container, &old).await {
             warn!(container = %container.name, %error, "those who are linked to it were not told of its name");

@@ -259,6 +259,9 @@ impl Engine {
     /// Name files, the OCI bundle, and the shim that takes it up.
     fn spawn_shim(&self, container: &Container, joined: &Joined, prepared: Prepared) -> Result<()> {
         let files = self.name_files(container, joined.files_of.as_deref())?;
+        if joined.files_of.is_none() {
+            self.tell_asker(container);
+        }
         let bundle = self.bundle(&container.id);
         super::make_private_dir(&bundle)?;
         let pin = match &joined.ns {

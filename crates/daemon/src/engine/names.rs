@@ -1,0 +1,199 @@
+//! What the resolver is told of containers, and the host's own name servers, which are followed while the engine runs.
+
+use super::Engine;
+use super::files::{has_ipv6, host_resolv_conf};
+use crate::container::Container;
+use crate::container::spec::NetworkMode;
+use crate::error::{Doing, Result};
+use crate::resolver::{Asker, Note, Servers};
+use plan::dns::book::{self, Directory};
+use plan::ids::SandboxId;
+use plan::names::{self, ResolvConf};
+use plan::world::{Endpoint, Network};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// The host's `resolv.conf` and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostNames {
+    source: &'static str,
+    conf: ResolvConf,
+}
+
+/// Writers of the file may need several steps.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Not every change is told: a mount over the file, a directory that was not there.
+const LOOK: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+impl Engine {
+    /// What a container is called, running or not: such names are nobody else's business.
+    pub(super) fn tell_called(&self, container: &Container) {
+        let names = vec![container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
+        self.resolver.tell(Note::Called(container.id.clone(), names));
+    }
+
+    /// Who asks from a container's own sandbox, and what others of its networks may know of it. Nobody does from one that is on
+    /// no network.
+    pub(super) fn tell_asker(&self, container: &Container) {
+        let Some(sandbox) = &container.kept.sandbox else { return };
+        let places = self.net.places(sandbox);
+        if places.is_empty() {
+            return;
+        }
+        for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
+            let names = self.names_on(container, network);
+            let addrs = endpoint.addrs().collect();
+            self.resolver.tell(Note::Member(network.id.clone(), endpoint.id.clone(), names, addrs));
+        }
+        self.resolver.tell(Note::Asker(sandbox.clone(), Box::new(self.asker(container, &places))));
+    }
+
+    /// A sandbox is closed.
+    pub(super) fn tell_gone(&self, sandbox: &SandboxId, places: &[(Endpoint, Network)]) {
+        self.resolver.tell(Note::NoAsker(sandbox.clone()));
+        for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
+            self.resolver.tell(Note::NoMember(network.id.clone(), endpoint.id.clone()));
+        }
+    }
+
+    fn asker(&self, container: &Container, places: &[(Endpoint, Network)]) -> Asker {
+        // Row A4.9 and S23: what the user says of a name goes before everything.
+        let mut hosts = Directory::borrowed();
+        // That there is no gateway to name has been said when the container was started.
+        for (nth, (name, addr)) in self.extra_hosts(container).unwrap_or_default().iter().enumerate() {
+            hosts.add(&nth, [name.as_str()], &[*addr]);
+        }
+        let mut itself = Directory::default();
+        let hostname = self.host_name_of(container);
+        let full = format!("{hostname}.{}", container.spec.domainname);
+        let full = (!container.spec.domainname.is_empty()).then_some(full.as_str());
+        let short = container.id.short().to_string();
+        let addrs: Vec<IpAddr> = places.iter().flat_map(|(endpoint, _)| endpoint.addrs()).collect();
+        itself.add(&0, full.into_iter().chain([hostname.as_str(), &container.name, &short]), &addrs);
+        let overrides = self.overrides(container);
+        let internal = places.iter().all(|(_, network)| network.internal);
+        let servers = match &overrides.servers[..] {
+            [] if internal => Servers::Nobody,
+            [] => Servers::Hosts,
+            these => Servers::These(these.to_vec()),
+        };
+        let subnets = places.iter().flat_map(|(_, network)| {
+            let four = network.v4.as_ref().map(|v4| v4.net.into());
+            four.into_iter().chain(network.v6.as_ref().map(|v6| v6.net.into()))
+        });
+        let names = book::Asker {
+            own: vec![hosts, itself],
+            networks: places.iter().filter(|(_, net)| has_names(net)).map(|(_, net)| net.id.clone()).collect(),
+            subnets: subnets.collect(),
+            wants_dots: names::wants_dots(&overrides.options),
+        };
+        Asker { names, servers }
+    }
+
+    /// What a container is called on a network with names: the first is what its addresses are called.
+    fn names_on(&self, container: &Container, network: &Network) -> Vec<String> {
+        let bare = [container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
+        let qualified = bare.iter().map(|name| format!("{name}.{}", network.name)).collect::<Vec<_>>();
+        qualified.into_iter().chain(bare).collect()
+    }
+
+    /// Tells the resolver of the host's servers now, and of every change from now on; running containers' files follow too.
+    pub(super) fn follow_host_names(self: &Arc<Self>) -> Result<()> {
+        self.look_at_host_names();
+        let mut watched = watch(&chain()).doing("watch the host's resolv.conf")?;
+        let engine = Arc::downgrade(self);
+        let follow = move || {
+            loop {
+                // An error comes again, after a while.
+                let _ = poll(&mut [PollFd::new(&watched, PollFlags::IN)], Some(&LOOK));
+                std::thread::sleep(SETTLE);
+                let Some(engine) = engine.upgrade() else { return };
+                // Anew each time: the file may be another one now, in another place.
+                match watch(&chain()) {
+                    Ok(new) => watched = new,
+                    Err(error) => warn!(%error, "the host's resolv.conf is looked at only now and then"),
+                }
+                engine.look_at_host_names();
+            }
+        };
+        std::thread::Builder::new()
+            .name("hostnames".into())
+            .spawn(follow)
+            .doing("follow the host's resolv.conf")
+            .map(drop)
+    }
+
+    fn look_at_host_names(&self) {
+        let (source, conf) = host_resolv_conf();
+        let now = HostNames { source, conf };
+        let mut known = self.host_names.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() == Some(&now) {
+            return;
+        }
+        self.resolver.tell(Note::HostServers(names::servers_of_host(&now.conf, has_ipv6())));
+        let first = known.replace(now).is_none();
+        drop(known);
+        if first {
+            return;
+        }
+        info!(source, "the host's name servers have changed");
+        for cell in self.containers.all() {
+            let container = cell.snapshot();
+            let own = !matches!(container.spec.network.mode, NetworkMode::Joined(_));
+            if own
+                && container.state.phase.is_alive()
+                && let Err(error) = self.write_resolv_conf(&container)
+            {
+                warn!(container = %container.name, %error, "its resolv.conf is not as the host's");
+            }
+        }
+    }
+}
+
+/// Members of the default bridge do not know each other by name.
+fn has_names(network: &Network) -> bool {
+    network.name != super::DEFAULT_NETWORK
+}
+
+/// The files and directories through which the host's `resolv.conf` can become another.
+fn chain() -> Vec<PathBuf> {
+    let mut chain = Vec::new();
+    for start in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+        let mut path = PathBuf::from(start);
+        // As many symbolic links as the kernel follows.
+        for _ in 0..40 {
+            let Some(dir) = path.parent().map(Path::to_owned) else { break };
+            chain.push(dir.clone());
+            match std::fs::read_link(&path) {
+                Ok(target) => path = dir.join(target),
+                Err(_) => break,
+            }
+        }
+        chain.push(path);
+    }
+    chain
+}
+
+fn watch(chain: &[PathBuf]) -> rustix::io::Result<OwnedFd> {
+    use inotify::{CreateFlags, WatchFlags};
+    let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let changes = WatchFlags::MODIFY
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::ATTRIB
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVE
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF;
+    for path in chain {
+        // What is not there yet is found by what it will be in, or by looking now and then.
+        let _ = inotify::add_watch(&fd, path, changes);
+    }
+    Ok(fd)
+}

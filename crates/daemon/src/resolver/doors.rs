@@ -1,0 +1,89 @@
+//! Questions from containers.
+
+use super::forward::{Upstreams, Via};
+use super::slots::Id;
+use super::thread::Thread;
+use super::{Asker, Servers};
+use kernel::Listeners;
+use plan::dns::book::Verdict;
+use plan::dns::wire::{self, Rcode, Records, Unfit};
+use std::rc::Rc;
+
+/// How long askers may keep an answer of ours, in seconds: names come and go with containers.
+const TTL: u32 = 1;
+/// So many questions are read before it is another sandbox's turn.
+const TURN: usize = 32;
+/// A longer question is none.
+const LONGEST: usize = 4096;
+
+/// A sandbox, as the resolver sees it.
+#[derive(Default)]
+pub(super) struct Door {
+    pub listeners: Option<Listeners>,
+    pub asker: Option<Asker>,
+    /// `None`: nobody is asked for what is not known here.
+    pub upstreams: Option<Rc<Upstreams>>,
+    pub watched: bool,
+    /// Questions of it that wait for the answers of others.
+    pub waiting: usize,
+    /// Connections from it.
+    pub connections: usize,
+    /// Questions so far.
+    pub turn: usize,
+}
+
+impl Door {
+    pub fn asks_hosts(&self) -> bool {
+        self.watched && self.asker.as_ref().is_some_and(|asker| asker.servers == Servers::Hosts)
+    }
+}
+
+impl Thread {
+    /// Reads and answers what has come from a sandbox.
+    pub fn datagrams(&mut self, id: Id) {
+        let mut packet = std::mem::take(&mut self.packet);
+        for _ in 0..TURN {
+            let Some(Door { listeners: Some(listeners), .. }) = self.doors.get(id) else { break };
+            // Nothing more is there, or nothing can be read: either way it will be told again.
+            let Ok((len, from)) = listeners.udp.recv_from(&mut packet[..LONGEST]) else { break };
+            if self.question(id, &packet[..len], Via::Datagram(from))
+                && let Some(Door { listeners: Some(listeners), .. }) = self.doors.get(id)
+            {
+                // An asker that is gone, or that does not read, gets none.
+                let _ = listeners.udp.send_to(&self.out, from);
+            }
+        }
+        self.packet = packet;
+    }
+
+    /// Takes a question. Does `out` hold the answer? If not, it comes later or never.
+    pub fn question(&mut self, id: Id, packet: &[u8], via: Via) -> bool {
+        let query = match wire::query(packet) {
+            Ok(query) => query,
+            Err(Unfit::Silence) => return false,
+            Err(Unfit::Rcode(rcode)) => {
+                wire::refuse(packet, rcode, &mut self.out);
+                return true;
+            }
+        };
+        if query.edns.is_some_and(|edns| edns.version > 0) {
+            wire::other_version(&query, packet, &mut self.out);
+            return true;
+        }
+        let now = self.seconds();
+        let Some(door) = self.doors.get_mut(id) else { return false };
+        door.turn = door.turn.wrapping_add(1);
+        let Some(asker) = &door.asker else { return false };
+        let limit = via.limit(&query);
+        let out = &mut self.out;
+        let mut say = |rcode, records| wire::answer(&query, packet, rcode, records, TTL, limit, out);
+        match self.book.answer(&asker.names, &query, door.turn, now) {
+            Verdict::Addrs(addrs) => say(Rcode::NO_ERROR, Records::Addrs(&addrs)),
+            Verdict::Called(name) => say(Rcode::NO_ERROR, Records::Name(name)),
+            Verdict::Nothing => say(Rcode::NO_ERROR, Records::None),
+            Verdict::NoSuchName => say(Rcode::NO_SUCH_NAME, Records::None),
+            Verdict::Forward => return self.forward(id, query, packet, via),
+        }
+        true
+    }
+}
