@@ -2,6 +2,8 @@
 
 /// Random worlds, and networks that somebody has damaged.
 mod chance;
+/// The DNS: messages, and who is answered what.
+mod dns;
 /// Failures: who is stopped by what.
 mod failures;
 /// Facts that must never be.
