@@ -104,8 +104,14 @@ fn port_ps_and_inspect_agree() {
         // `-P` and `-p` come to the same container ports (S31, S32); `--expose` with a range.
         run(&engine, "dawson", &["-p", "5000", "-p", "6000", "-p", "7000"]);
         run(&engine, "philbin", &["-P", "--expose", "5000-5001", "--expose", "7000", "--expose", "8000/udp"]);
+        // Each stands twice: for IPv4 and, with the same number, for IPv6.
         let names = |text: &str| -> Vec<String> {
-            text.lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+            let lines: Vec<&str> = text.lines().collect();
+            let pair = |two: &[&str]| {
+                assert_eq!(two[0].replace("0.0.0.0:", "[::]:"), two[1]);
+                two[0].split(' ').next().unwrap_or_default().to_owned()
+            };
+            lines.chunks(2).map(pair).collect()
         };
         let dawson = both(&engine, &["port", "dawson"]);
         assert_eq!(names(&dawson), ["5000/tcp", "6000/tcp", "7000/tcp"]);
@@ -134,10 +140,10 @@ fn port_ps_and_inspect_agree() {
         run(&engine, "forms", &flags);
         assert_eq!(
             of("forms").trim(),
-            "0.0.0.0:53->53/tcp, 700-702/tcp, 192.0.2.1:9998-9999->9998-9999/udp, 0.0.0.0:8887->80/tcp, \
-             0.0.0.0:8888->81/tcp"
+            "0.0.0.0:53->53/tcp, [::]:53->53/tcp, 700-702/tcp, 192.0.2.1:9998-9999->9998-9999/udp, 0.0.0.0:8887->80/tcp, \
+             [::]:8887->80/tcp, 0.0.0.0:8888->81/tcp, [::]:8888->81/tcp"
         );
-        assert_eq!(both(&engine, &["port", "forms", "53"]), "0.0.0.0:53\n");
+        assert_eq!(both(&engine, &["port", "forms", "53"]), "0.0.0.0:53\n[::]:53\n");
         assert_eq!(both(&engine, &["port", "forms", "9999/udp"]), "192.0.2.1:9999\n");
         for words in [["port", "forms", "9"], ["port", "forms", "53/udp"]] {
             let out = engine.berth(&words);
@@ -153,7 +159,8 @@ fn port_ps_and_inspect_agree() {
         let shown: serde_json::Value =
             serde_json::from_str(&both(&engine, &["inspect", "-f", ports, "forms"])).unwrap();
         assert_eq!(shown["700/tcp"], serde_json::Value::Null);
-        assert_eq!(shown["53/tcp"], serde_json::json!([{ "HostIp": "0.0.0.0", "HostPort": "53" }]));
+        let on = |ip: &str| serde_json::json!({ "HostIp": ip, "HostPort": "53" });
+        assert_eq!(shown["53/tcp"], serde_json::json!([on("0.0.0.0"), on("::")]));
         // Stopped: none.
         engine.ok(&["stop", "-t", "0", "dawson"]);
         assert_eq!(both(&engine, &["port", "dawson"]), "");
@@ -163,7 +170,7 @@ fn port_ps_and_inspect_agree() {
         assert_eq!(both(&engine, &["port", "dawson"]), dawson);
         // A host without a range of its own: the first that is free, for one port inside.
         run(&engine, "first", &["-p", "53-60:80"]);
-        assert_eq!(engine.ok(&["port", "first"]), "80/tcp -> 0.0.0.0:54\n");
+        assert_eq!(engine.ok(&["port", "first"]), "80/tcp -> 0.0.0.0:54\n80/tcp -> [::]:54\n");
         // Modes that publish nothing.
         let open = engine.berth(&["run", "--rm", "--net", "host", "-p", "80:80", "busybox", "true"]);
         assert_eq!(open.stderr, "WARNING: Published ports are discarded when using host network mode\n", "{open:?}");
@@ -231,9 +238,10 @@ fn a_port_that_somebody_has_stops_the_start_and_leaves_nothing() {
         }
         refused(
             &engine,
-            &["run", "--rm", "-p", "[::1]:80:80", "busybox", "true"],
+            &["run", "--rm", "-p", "[::1]:80:80/sctp", "busybox", "true"],
             125,
-            "cannot publish [::1]:80:80: the container has no IPv6 address on network bridge",
+            "cannot publish [::1]:80:80/sctp: from that address the engine would have to relay it, which it does for TCP and \
+             UDP only",
         );
         let left = both(&engine, &["ps", "-aq"]);
         assert_eq!(left.lines().count(), 1, "{left}");
@@ -324,8 +332,10 @@ fn ports_change_while_the_container_runs() {
         engine.ok(&["port", "add", "web", "8080:80", "9000-9002:9000-9002/udp"]);
         alive("ports were added");
         assert!(neighbour.tcp("192.0.2.1:8080").unwrap().starts_with("web 192.0.2.2"));
-        let all = "7/tcp -> 0.0.0.0:7\n80/tcp -> 0.0.0.0:8080\n9000/udp -> 0.0.0.0:9000\n9001/udp -> 0.0.0.0:9001\n\
-                   9002/udp -> 0.0.0.0:9002\n";
+        let all: String = [("7/tcp", 7), ("80/tcp", 8080), ("9000/udp", 9000), ("9001/udp", 9001), ("9002/udp", 9002)]
+            .iter()
+            .map(|(inner, port)| format!("{inner} -> 0.0.0.0:{port}\n{inner} -> [::]:{port}\n"))
+            .collect();
         assert_eq!(both(&engine, &["port", "web"]), all);
         let held = lab.here().enter(|| std::net::TcpListener::bind("0.0.0.0:8080").map(drop));
         assert_eq!(held.unwrap_err().kind(), ErrorKind::AddrInUse);
@@ -352,7 +362,7 @@ fn ports_change_while_the_container_runs() {
         // Out of the middle of a range; the rest stays.
         engine.ok(&["port", "rm", "web", "9001:9001/udp"]);
         alive("a port was removed");
-        let rest = all.replace("9001/udp -> 0.0.0.0:9001\n", "");
+        let rest = all.replace("9001/udp -> 0.0.0.0:9001\n9001/udp -> [::]:9001\n", "");
         assert_eq!(both(&engine, &["port", "web"]), rest);
         let freed = lab.here().enter(|| std::net::UdpSocket::bind("0.0.0.0:9001").map(drop));
         freed.unwrap();
@@ -375,7 +385,7 @@ fn ports_change_while_the_container_runs() {
         run(&engine, "all", &["-P", "--expose", "1-3"]);
         engine.ok(&["port", "rm", "all", "2"]);
         let left = engine.ok(&["port", "all"]);
-        assert_eq!(left.lines().count(), 2, "{left}");
+        assert_eq!(left.lines().count(), 4, "{left}");
         engine.ok(&["restart", "-t", "0", "all"]);
         assert_eq!(engine.ok(&["port", "all"]), left);
         // A namespace that somebody is in does not go.
@@ -411,7 +421,7 @@ fn a_thousand_ports_cost_little() {
         }
         assert_eq!(
             both(&engine, &["ps", "--filter", "name=big", "--format", "{{.Ports}}"]),
-            "0.0.0.0:20000-20999->20000-20999/udp\n"
+            "0.0.0.0:20000-20999->20000-20999/udp, [::]:20000-20999->20000-20999/udp\n"
         );
         drop(space);
         engine.ok(&["rm", "-f", "plain", "big"]);

@@ -28,6 +28,8 @@ mod grammar;
 mod human;
 /// How values are written on the command line.
 mod literal;
+/// The order of names with numbers.
+mod natural;
 /// Writing to standard output and error.
 mod printer;
 /// Names of images as the API wants them.

@@ -27,6 +27,12 @@ pub fn connect(addr: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Ends a connection by a reset, as a client that dies does.
+pub fn break_off(stream: TcpStream) {
+    // One that is broken already needs none.
+    let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+}
+
 /// What comes back for one datagram.
 ///
 /// # Errors

@@ -304,10 +304,16 @@ fn forward() -> Vec<Rule> {
     let drop = || [Expr::Counter, Expr::Verdict(Verdict::Drop)];
     let cut = |field| [vec![within(&[field], "internal")], drop().to_vec()].concat();
     let tcp = is(L4Proto, Value::Proto(TCP));
-    // Conntrack would take it for the first packet of a flow, masquerade it, and the client of a port that is published no
-    // longer would take it for an answer.
-    let middle =
-        vec![within(&[Iif], "bridges"), is(L4Proto, Value::Proto(TCP)), Expr::TcpNotFirst, Expr::Ct(CtState::New)];
+    // Conntrack would take it for the first packet of a flow and masquerade it, and the client of a port that is published
+    // no longer would take it for an answer; or find it invalid and let it out as it is. The sender is told, for it may be a
+    // socket that lasts only until its end is heard.
+    let reset = vec![Expr::Counter, Expr::Reset];
+    let middle = vec![
+        within(&[Iif], "bridges"),
+        is(L4Proto, Value::Proto(TCP)),
+        Expr::TcpNotFirst,
+        Expr::Ct(CtState::InvalidNew),
+    ];
     vec![
         rule("openings of TCP connections", vec![tcp, Expr::TcpOpens, jump("opening")]),
         rule("containers that are kept apart", vec![within(&[Iif, Oif], "apart"), jump("links")]),
@@ -322,7 +328,7 @@ fn forward() -> Vec<Rule> {
         rule("no way into an internal network", cut(Oif)),
         rule("to a published port", vec![within(&[Oif], "bridges"), Expr::CtDnat { not: false }, accept()]),
         rule("nothing else reaches a container", [vec![within(&[Oif], "bridges")], drop().to_vec()].concat()),
-        rule("a connection that was cut does not begin anew in its middle", [middle, drop().to_vec()].concat()),
+        rule("a connection that was cut does not begin anew in its middle", [middle, reset].concat()),
         rule("containers reach other places", vec![within(&[Iif], "bridges"), accept()]),
     ]
 }

@@ -244,6 +244,8 @@ pub enum CtState {
     Related,
     /// `new`
     New,
+    /// `invalid,new`
+    InvalidNew,
 }
 
 /// What happens to a packet.
@@ -287,7 +289,7 @@ pub enum Expr {
         /// Only packets of flows that were *not* translated.
         not: bool,
     },
-    /// `tcp flags & (fin | syn | rst | ack) != syn`: not what begins a connection; that it is TCP is to be checked before.
+    /// `tcp flags != syn / fin,syn,rst,ack`: not what begins a connection; that it is TCP is to be checked before.
     TcpNotFirst,
     /// `fib daddr type local`: the destination is an address of the host.
     FibDaddrLocal,
@@ -320,6 +322,8 @@ pub enum Expr {
     /// `tcp option maxseg size set rt mtu`: segments as large as the narrower of the ways to both ends takes, and never larger
     /// than asked for (RFC 9293 §3.7.1). In a forward chain only.
     ClampMss,
+    /// `reject with tcp reset`: gone, and the sender is told; that it is TCP is to be checked before.
+    Reset,
     /// `FIELD . FIELD … vmap @MAP`
     Vmap {
         /// Looked up.

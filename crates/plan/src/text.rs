@@ -101,9 +101,10 @@ impl Display for Expr {
             Expr::Ct(CtState::Established) => f.write_str("ct state established"),
             Expr::Ct(CtState::Related) => f.write_str("ct state related"),
             Expr::Ct(CtState::New) => f.write_str("ct state new"),
+            Expr::Ct(CtState::InvalidNew) => f.write_str("ct state invalid,new"),
             Expr::CtDnat { not: false } => f.write_str("ct status dnat"),
             Expr::CtDnat { not: true } => f.write_str("ct status ! dnat"),
-            Expr::TcpNotFirst => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
+            Expr::TcpNotFirst => f.write_str("tcp flags != syn / fin,syn,rst,ack"),
             Expr::FibDaddrLocal => f.write_str("fib daddr type local"),
             Expr::Counter => f.write_str("counter"),
             Expr::Dnat { v6, fields, map, .. } => {
@@ -117,6 +118,7 @@ impl Display for Expr {
                 let field = if *field == Field::Sport { "sport" } else { "dport" };
                 write!(f, "{} {field} set {port}", proto.name())
             }
+            Expr::Reset => f.write_str("reject with tcp reset"),
             Expr::Vmap { fields, map } => write!(f, "{} vmap @{map}", dotted(fields)),
             Expr::Verdict(verdict) => write!(f, "{verdict}"),
             Expr::Foreign(text) => write!(f, "({text})"),

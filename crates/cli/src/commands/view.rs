@@ -7,7 +7,7 @@ use super::row::text;
 use crate::failure::Failure;
 use crate::spec::ports;
 use crate::wire::{Call, escape};
-use crate::{literal, printer, table};
+use crate::{literal, natural, printer, table};
 
 /// Shows the processes of a container.
 pub async fn top(ask: &Ask<'_>) -> Result<u8, Failure> {
@@ -85,31 +85,28 @@ async fn change_ports(ask: &Ask<'_>, verb: &str, container: &str, specs: &[Strin
     Ok(0)
 }
 
-/// The host addresses of one port: `0.0.0.0:80`, `[::]:80`.
+/// The host addresses of one port, in the order in which Docker's command lists them: `0.0.0.0:80`, `[::]:80`.
 fn addresses(bindings: &Value) -> Vec<String> {
     let bindings = bindings.as_array().into_iter().flatten();
-    bindings
+    let mut all: Vec<String> = bindings
         .map(|binding| match text(binding, "HostIp") {
             ip if ip.contains(':') => format!("[{ip}]:{}", text(binding, "HostPort")),
             ip => format!("{ip}:{}", text(binding, "HostPort")),
         })
-        .collect()
+        .collect();
+    all.sort_by(|a, b| natural::compare(a, b));
+    all
 }
 
 fn listing(ports: &Value) -> String {
-    let mut all: Vec<(u16, &str, String)> = ports
-        .as_object()
-        .into_iter()
-        .flatten()
-        .flat_map(|(port, bindings)| {
-            let (number, proto) = port.split_once('/').unwrap_or((port, "tcp"));
-            let number: u16 = number.parse().unwrap_or(0);
-            addresses(bindings).into_iter().map(move |host| (number, proto, format!("{port} -> {host}\n")))
-        })
-        .collect();
-    // Stable: the addresses of one port stay as the engine lists them, IPv4 first.
-    all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    all.into_iter().map(|(_, _, line)| line).collect()
+    let ports = ports.as_object().into_iter().flatten();
+    let line = |(port, bindings): (&String, &Value)| {
+        let port = port.clone();
+        addresses(bindings).into_iter().map(move |host| format!("{port} -> {host}\n"))
+    };
+    let mut all: Vec<String> = ports.flat_map(line).collect();
+    all.sort_by(|a, b| natural::compare(a, b));
+    all.concat()
 }
 
 #[cfg(test)]

@@ -116,6 +116,8 @@ impl Relay {
         let _entered = self.runtime.enter();
         let task = match proto {
             Proto::Tcp => {
+                // What is left of connections of one engine is in no way of the next.
+                sockopt::set_socket_reuseaddr(&socket, true)?;
                 rustix::net::listen(&socket, BACKLOG)?;
                 let listener = tokio::net::TcpListener::from_std(TcpListener::from(socket))?;
                 self.runtime.spawn(tcp::serve(self.shared.clone(), listener))

@@ -17,12 +17,15 @@ pub(super) const INVALID: u32 = 1;
 pub(super) const ESTABLISHED: u32 = 2;
 pub(super) const RELATED: u32 = 4;
 pub(super) const NEW: u32 = 8;
+pub(super) const INVALID_NEW: u32 = INVALID | NEW;
 pub(super) const DST_NAT: u32 = 32;
 /// Where the flags of TCP are (RFC 9293 §3.1): base, offset, length; and some of them.
 pub(super) const TCP_FLAGS: (u32, u32, u32) = (libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32, 13, 1);
 pub(super) const FIN_SYN_RST_ACK: u8 = 0x17;
 pub(super) const SYN_RST: u8 = 6;
 pub(super) const SYN: u8 = 2;
+/// `NFT_REJECT_TCP_RST`
+pub(super) const TCP_RESET: u32 = 1;
 /// `RTN_LOCAL`
 pub(super) const LOCAL: u32 = 2;
 /// Numbers of the families of addresses in `meta nfproto`, and in `meta protocol` of a frame: IPv4, IPv6, ARP.
@@ -133,6 +136,7 @@ impl RuleOut {
                     CtState::Established => ESTABLISHED,
                     CtState::Related => RELATED,
                     CtState::New => NEW,
+                    CtState::InvalidNew => INVALID_NEW,
                 };
                 self.load_ct(libc::NFT_CT_STATE, FIRST, None);
                 self.any_bit_of(bits, true);
@@ -202,6 +206,10 @@ impl RuleOut {
                     e.bytes(2, &[MAXSEG]).be32(3, MAXSEG_AT).be32(4, MAXSEG_LEN).be32(6, TCP_OPTION).be32(7, FIRST);
                 });
             }
+            // NFTA_REJECT_TYPE
+            Expr::Reset => self.expression("reject", |e| {
+                e.be32(1, TCP_RESET);
+            }),
             Expr::Vmap { fields, map } => {
                 self.load(fields);
                 self.look_up(map, Some(VERDICT), false);

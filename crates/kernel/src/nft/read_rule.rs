@@ -4,7 +4,8 @@
 
 use super::batch::{HOOKS, chain_type};
 use super::expression::{
-    self, DST_NAT, ESTABLISHED, FAMILIES, FIN_SYN_RST_ACK, INVALID, LOCAL, METAS, NEW, PLACES, RELATED, SYN, TCP_FLAGS,
+    self, DST_NAT, ESTABLISHED, FAMILIES, FIN_SYN_RST_ACK, INVALID, INVALID_NEW, LOCAL, METAS, NEW, PLACES, RELATED,
+    SYN, TCP_FLAGS, TCP_RESET,
 };
 use super::numbers::{FAMILY_INET, chain, data, rule};
 use super::value;
@@ -140,6 +141,7 @@ impl Reader {
                     "counter" => Expr::Counter,
                     // With flags or ports it is another's.
                     "masq" if attrs.into_iter().next().is_none() => Expr::Masquerade,
+                    "reject" if attrs.be32(1)? == TCP_RESET => Expr::Reset,
                     "immediate" if attrs.be32(1)? == libc::NFT_REG_VERDICT as u32 => {
                         Expr::Verdict(value::read_verdict(attrs.nest(2)?)?)
                     }
@@ -290,6 +292,7 @@ impl Reader {
                     ESTABLISHED => CtState::Established,
                     RELATED => CtState::Related,
                     NEW => CtState::New,
+                    INVALID_NEW => CtState::InvalidNew,
                     _ => return None,
                 })
             }

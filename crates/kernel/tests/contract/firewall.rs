@@ -162,6 +162,7 @@ fn everything() -> Table {
                 &[(&[L4(132), PortRange(1, 65535)], data(&[v6("fd00::3")]))],
             ),
         ),
+        ("relayed", set(&[Proto, Port], parts(&[Port]), true, &[(&[L4(6), PortRange(80, 89)], data(&[P(7000)]))])),
         (
             "port_to_port",
             set(&[Port], parts(&[Port]), true, &[(&[PortRange(10, 20)], data(&[P(80)])), (&[P(30)], data(&[P(81)]))]),
@@ -218,6 +219,7 @@ fn everything() -> Table {
         rule(vec![Expr::FibDaddrLocal, dnat(false, &[L4Proto, Dport], "published4", true)]),
         rule(vec![dnat(false, &[Daddr4, L4Proto, Dport], "ranges4", false)]),
         rule(vec![is(NfProto, L4(10)), dnat(true, &[L4Proto, Dport], "published6", true)]),
+        rule(vec![is(L4Proto, L4(6)), Expr::DnatPort { fields: vec![L4Proto, Dport], map: "relayed".into() }]),
         rule(vec![dnat(true, &[L4Proto, Dport], "ranges6", false)]),
     ];
     let forward = vec![
@@ -227,6 +229,7 @@ fn everything() -> Table {
         rule(vec![Expr::Ct(CtState::Invalid), Expr::Counter, Expr::Verdict(Verdict::Drop)]),
         rule(vec![Expr::Ct(CtState::New), Expr::CtDnat { not: true }, Expr::Counter]),
         rule(vec![Expr::CtDnat { not: false }, accept()]),
+        rule(vec![is(L4Proto, L4(6)), Expr::TcpNotFirst, Expr::Ct(CtState::InvalidNew), Expr::Reset]),
         rule(vec![within(&[Iif, Oif], "pairs"), accept()]),
         rule(vec![within(&[Iif, Saddr4], "where"), accept()]),
         rule(vec![Expr::In { fields: vec![Iif], not: true, set: "names".into() }, accept()]),
