@@ -383,7 +383,7 @@ fn a_removed_port_is_cut_also_where_the_container_talks_first() {
             // What was on its way still arrives.
             let ended = (0..10).find_map(|_| hears(&mut cut).err());
             assert!(ended.is_some(), "{} hears the container by {at} after the port is gone", who.name());
-            hears(&mut lives).unwrap();
+            hears(&mut lives).unwrap_or_else(|err| panic!("{} by {at}: {err}", who.name()));
             engine.ok(&["port", "add", "web", "7000:7000"]);
         }
         // Stopped: clients are told at once, and do not wait for somebody who is gone.

@@ -89,24 +89,51 @@ impl fmt::Display for Flows {
 pub(crate) fn outlived(have: Option<&Table>, want: Option<&Table>) -> Vec<Flows> {
     let (no_sets, no_elements) = (BTreeMap::new(), BTreeMap::new());
     let (have, want) = (have.map_or(&no_sets, |t| &t.sets), want.map_or(&no_sets, |t| &t.sets));
-    let mut all = Vec::new();
+    let (mut went, mut came) = (BTreeMap::new(), BTreeMap::new());
     for (name, have, want) in merge(have, want).filter(|(name, ..)| LEADING.contains(&name.as_str())) {
         let v6 = name.ends_with('6');
         let (have, want) = (have.map_or(&no_elements, |s| &s.elements), want.map_or(&no_elements, |s| &s.elements));
         for (key, have, want) in merge(have, want) {
             let (have, want) = (have.and_then(|e| e.data.as_ref()), want.and_then(|e| e.data.as_ref()));
-            if have == want {
-                continue;
+            if have != want {
+                for (data, ways) in [(have, &mut went), (want, &mut came)] {
+                    if let Some((way, ports)) = data.and_then(|data| led(v6, key, data)) {
+                        ways.entry(way).or_insert_with(Vec::new).push(ports);
+                    }
+                }
             }
-            all.extend(have.and_then(|data| led(v6, key, answers(data)?)));
-            // Connections begin anew by themselves; datagrams do not.
-            let came = want.and_then(|_| led(v6, key, Answers::Host));
-            all.extend(came.filter(|flows| flows.proto == UDP));
         }
     }
-    all.sort_by_key(|flows| (flows.v6, flows.proto, flows.to, flows.answers, flows.ports));
-    joined(all)
+    let of = |way: &Way, ports, answers| Flows { v6: way.v6, proto: way.proto, to: way.to, ports, answers };
+    let none = Vec::new();
+    let mut all = Vec::new();
+    for (way, ports) in &went {
+        // A range that grew or shrank still leads most of its ports.
+        let gone = without(ports, came.get(way).unwrap_or(&none));
+        all.extend(gone.into_iter().map(|ports| of(way, ports, way.answers)));
+    }
+    // Connections begin anew by themselves; datagrams do not.
+    for (way, ports) in came.iter().filter(|(way, _)| way.proto == UDP) {
+        let new = without(ports, went.get(way).unwrap_or(&none));
+        all.extend(new.into_iter().map(|ports| of(way, ports, Answers::Host)));
+    }
+    all.sort();
+    all
 }
+
+/// How packets are led.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    v6: bool,
+    proto: u8,
+    to: Option<IpAddr>,
+    answers: Answers,
+    /// The port inside, less the port of the host.
+    shift: i32,
+}
+
+/// First and last.
+type Ports = (u16, u16);
 
 /// The maps that lead to published ports.
 const LEADING: [&str; 12] = [
@@ -124,18 +151,8 @@ const LEADING: [&str; 12] = [
     "relayed_ranges_at6",
 ];
 
-fn answers(data: &Data) -> Option<Answers> {
-    let Data::Parts(parts) = data else { return None };
-    match parts.first()? {
-        Value::Addr4(addr) => Some(Answers::Address((*addr).into())),
-        Value::Addr6(addr) => Some(Answers::Address((*addr).into())),
-        Value::Port(port) => Some(Answers::Relay(*port)),
-        _ => None,
-    }
-}
-
-/// The flows that an element of a map leads.
-fn led(v6: bool, key: &[Value], answers: Answers) -> Option<Flows> {
+/// How an element of a map leads, and which ports.
+fn led(v6: bool, key: &[Value], data: &Data) -> Option<(Way, Ports)> {
     let (to, rest) = match key {
         [Value::Addr4(addr), rest @ ..] => (Some(IpAddr::V4(*addr)), rest),
         [Value::Addr6(addr), rest @ ..] => (Some(IpAddr::V6(*addr)), rest),
@@ -146,20 +163,53 @@ fn led(v6: bool, key: &[Value], answers: Answers) -> Option<Flows> {
         [Value::Proto(proto), Value::PortRange(from, to)] => (*proto, (*from, *to)),
         _ => return None,
     };
-    Some(Flows { v6, proto, to, ports, answers })
+    let Data::Parts(parts) = data else { return None };
+    let (answers, inner) = match parts.as_slice() {
+        [Value::Addr4(addr), inner @ ..] => (Answers::Address((*addr).into()), inner),
+        [Value::Addr6(addr), inner @ ..] => (Answers::Address((*addr).into()), inner),
+        [Value::Port(port)] => (Answers::Relay(*port), &[][..]),
+        _ => return None,
+    };
+    let shift = if let [Value::Port(inner)] = inner { i32::from(*inner) - i32::from(ports.0) } else { 0 };
+    Some((Way { v6, proto, to, answers, shift }, ports))
 }
 
-/// Ports that follow each other, and are the same otherwise, as one.
-fn joined(sorted: Vec<Flows>) -> Vec<Flows> {
-    let mut all: Vec<Flows> = Vec::new();
-    for flows in sorted {
-        let same = |last: &Flows| Flows { ports: flows.ports, ..last.clone() } == flows;
-        match all.last_mut().filter(|last| same(last) && last.ports.1.checked_add(1) == Some(flows.ports.0)) {
-            Some(last) => last.ports.1 = flows.ports.1,
-            None => all.push(flows),
+/// The ports of `all` that are not among `others`, in as few rows as there are.
+fn without(all: &[Ports], others: &[Ports]) -> Vec<Ports> {
+    let mut rest: Vec<Ports> = Vec::new();
+    let (all, others) = (rows(all), rows(others));
+    let mut others = others.iter().peekable();
+    for (mut from, to) in all {
+        while others.next_if(|other| other.1 < from).is_some() {}
+        let mut covered = false;
+        for other in others.clone().take_while(|other| other.0 <= to) {
+            if from < other.0 {
+                rest.push((from, other.0 - 1));
+            }
+            match other.1.checked_add(1).filter(|next| *next <= to) {
+                Some(next) => from = next,
+                None => covered = true,
+            }
+        }
+        if !covered {
+            rest.push((from, to));
         }
     }
-    all
+    rest
+}
+
+/// Sorted, and those that follow each other as one.
+fn rows(ports: &[Ports]) -> Vec<Ports> {
+    let mut sorted = ports.to_vec();
+    sorted.sort_unstable();
+    let mut rows: Vec<Ports> = Vec::new();
+    for (from, to) in sorted {
+        match rows.last_mut().filter(|last| u32::from(from) <= u32::from(last.1) + 1) {
+            Some(last) => last.1 = last.1.max(to),
+            None => rows.push((from, to)),
+        }
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -222,6 +272,34 @@ mod tests {
         // The whole table went, or is put there anew.
         assert_eq!(outlived(None, Some(&range)).len(), 1);
         assert_eq!(outlived(Some(&range), None).len(), 1);
+    }
+
+    #[test]
+    fn what_a_range_keeps_is_left_alone() {
+        let range = |from, inner, count| table(&[(Proto::Udp, "0.0.0.0", from, inner, count)], None);
+        check(&range(10, 10, 10), &range(10, 10, 9), &["0.0.0.0:19-19/udp answered by 10.1.0.2"]);
+        check(&range(10, 10, 2), &range(11, 11, 1), &["0.0.0.0:10-10/udp answered by 10.1.0.2"]);
+        check(
+            &range(10, 10, 2),
+            &range(9, 9, 4),
+            &["0.0.0.0:9-9/udp answered by the host", "0.0.0.0:12-12/udp answered by the host"],
+        );
+        // The same ports, and others inside.
+        check(
+            &range(10, 10, 2),
+            &range(10, 11, 2),
+            &["0.0.0.0:10-11/udp answered by 10.1.0.2", "0.0.0.0:10-11/udp answered by the host"],
+        );
+        for (all, others, rest) in [
+            (vec![(1, 9)], vec![(1, 9)], vec![]),
+            (vec![(1, 9)], vec![(0, 0), (3, 4), (6, 6), (9, 20)], vec![(1, 2), (5, 5), (7, 8)]),
+            (vec![(5, 6), (1, 4), (8, 9)], vec![(2, 8)], vec![(1, 1), (9, 9)]),
+            (vec![(1, 65535)], vec![(65535, 65535)], vec![(1, 65534)]),
+            (vec![(1, 2), (4, 5)], vec![(1, 5)], vec![]),
+            (vec![(1, 2), (4, 5)], vec![], vec![(1, 2), (4, 5)]),
+        ] {
+            assert_eq!(without(&all, &others), rest, "{all:?} without {others:?}");
+        }
     }
 
     #[test]
