@@ -15,6 +15,8 @@ pub mod engine;
 pub mod error;
 /// What happened, for whoever listens.
 pub mod events;
+/// Forgets tracked flows that the rules no longer lead.
+mod flows;
 /// Published ports are held on the host.
 mod held_ports;
 /// The Engine API.

@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
+use crate::flows::Forgetting;
 use crate::held_ports::HeldPorts;
 use crate::relay::{Listening, Relay};
 use crate::store::Store;
@@ -128,7 +129,7 @@ impl Net {
         let (events, inbox) = channel();
         let watch = Watch::open(&kernel).doing("watch the kernel's network")?;
         let mut owner = NetworkOwner {
-            kernel: Hands(kernel),
+            kernel: Hands { host: kernel, forgetting: Forgetting::start(world.clone())? },
             have: None,
             want,
             world: world.clone(),
@@ -196,16 +197,24 @@ impl Net {
 }
 
 /// The hands, with a place to crash before each operation.
-struct Hands(kernel::Host);
+struct Hands {
+    host: kernel::Host,
+    /// Does what nobody should wait for.
+    forgetting: Forgetting,
+}
 
 impl Kernel for Hands {
     fn perform(&mut self, op: &Op) -> std::result::Result<(), Errno> {
         crash::point("before an operation of the network");
-        self.0.perform(op)
+        if let Op::ForgetFlows(flows) = op {
+            self.forgetting.forget(flows.clone());
+            return Ok(());
+        }
+        self.host.perform(op)
     }
 
     fn observe(&mut self) -> std::result::Result<NetState, Errno> {
-        self.0.observe()
+        self.host.observe()
     }
 }
 
@@ -491,7 +500,7 @@ impl NetworkOwner {
 
     /// The host as it is now, in `plan`'s words.
     fn facts(&mut self) -> Result<Facts> {
-        let host = self.kernel.0.facts().doing("look at the host's network")?;
+        let host = self.kernel.host.facts().doing("look at the host's network")?;
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let ours = |name: &IfName| host.links.get(name).is_some_and(|link| link.ours);
         let others = |which: &dyn Fn(&HostRoute) -> bool| {
@@ -525,7 +534,7 @@ impl NetworkOwner {
     fn with_addresses(&mut self, wish: &NetworkWish) -> Result<NetworkWish> {
         let mut wish = wish.clone();
         if let (Some(foreign), Some(name)) = (&mut wish.foreign, &wish.bridge) {
-            let host = self.kernel.0.facts().doing("look at the host's network")?;
+            let host = self.kernel.host.facts().doing("look at the host's network")?;
             foreign.extend(host.addrs.get(name).into_iter().flatten());
             wish.mtu = wish.mtu.or(host.links.get(name).map(|link| link.mtu));
         }
@@ -599,7 +608,7 @@ impl NetworkOwner {
 
     /// Looks at what others made on this host.
     fn survey(&mut self) {
-        match self.kernel.0.around() {
+        match self.kernel.host.around() {
             Ok(around) => self.around = Around { pools: self.pools(), ..around },
             Err(error) => warn!(%error, "what others made on this host cannot be read"),
         }

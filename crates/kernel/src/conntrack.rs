@@ -5,13 +5,16 @@
 
 use crate::attr::{Attrs, NESTED, Writer};
 use crate::fault::Refused;
+use crate::rtnetlink::Rtnetlink;
 use crate::socket::{Message, Socket};
 use crate::{Fault, address};
 use plan::flows::{Answers, Flow, Flows};
 use plan::netstate::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// How many flows there are.
+const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
@@ -20,9 +23,13 @@ const HEAD: usize = 4;
 /// `CTA_*`
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
+const STATUS_MASK: u16 = 26;
+/// `IPS_DST_NAT`
+const DST_NAT: u32 = 1 << 5;
 /// `CTA_FILTER_ORIG_FLAGS`, and in it `CTA_FILTER_F_CTA_PROTO_NUM`, `CTA_FILTER_F_CTA_PROTO_DST_PORT`.
 const ORIG_FLAGS: u16 = 1;
 const BY_PROTO: u32 = 1 << 3;
@@ -38,59 +45,75 @@ const PROTO_NUM: u16 = 1;
 const SRC_PORT: u16 = 2;
 const DST_PORT: u16 = 3;
 
-/// Answers for what address and port a packet was that was translated on its way to a socket of the host.
-pub struct Originals(Socket);
+/// The tracked flows of one network namespace, on sockets of their own.
+pub struct Tracked {
+    netfilter: Socket,
+    rt: Rtnetlink,
+}
 
-impl Originals {
+impl Tracked {
     /// Of the calling thread's network namespace.
     ///
     /// # Errors
     /// Without CAP_NET_ADMIN in it.
-    pub fn open() -> Result<Originals, Fault> {
-        let socket = Socket::netfilter().map_err(|source| Fault::Socket { family: "tracked flows", source })?;
-        Ok(Originals(socket))
+    pub fn open() -> Result<Tracked, Fault> {
+        let failed = |source| Fault::Socket { family: "tracked flows", source };
+        Ok(Tracked { netfilter: Socket::netfilter().map_err(failed)?, rt: Rtnetlink::open().map_err(failed)? })
     }
 
     /// Whom the first packet of a flow was for that `from` began and `answers` answers; `None` if nobody remembers it.
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn find(&mut self, proto: u8, from: SocketAddr, answers: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
-        let mut request = Writer(head(from.is_ipv6()).to_vec());
+    pub fn original(&mut self, proto: u8, from: SocketAddr, answers: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
+        let mut request = Writer(head(Some(from.is_ipv6())).to_vec());
         // The answers' way: from who answers to who began it.
         request.nest(TUPLE_REPLY, |tuple| put_tuple(tuple, proto, answers, from));
-        match self.0.get(GET, &request.0) {
+        match self.netfilter.get(GET, &request.0) {
             Ok(message) => Ok(flow(attrs(&message)).map(|flow| flow.to)),
             Err(refused) if refused.errno == libc::ENOENT => Ok(None),
             Err(refused) => Err(refused.about("tracked flow")),
         }
     }
+
+    /// Forget these flows but those that are to stay. Three walks through all that is tracked at most, some 20 ms each however
+    /// much that is: the kernel sorts out, and only what may be meant is listed.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn forget(&mut self, flows: &[Flows], stays: impl Fn(&Flow) -> bool) -> Result<(), Errno> {
+        forget(&mut self.netfilter, &mut self.rt, flows, stays).map_err(|refused| refused.about("tracked flows"))
+    }
 }
 
-/// Forget these flows.
 pub(crate) fn forget(
     netfilter: &mut Socket,
-    rt: &mut crate::rtnetlink::Rtnetlink,
+    rt: &mut Rtnetlink,
     flows: &[Flows],
+    stays: impl Fn(&Flow) -> bool,
 ) -> Result<(), Refused> {
-    let local: BTreeSet<IpAddr> = match flows.iter().any(|flows| flows.answers == Answers::Host) {
-        true => address::all(rt)?.iter().map(|seen| seen.addr.addr()).collect(),
-        false => BTreeSet::new(),
+    // A file of the thread's own namespace; without it the tables are looked at.
+    if std::fs::read_to_string(COUNT).is_ok_and(|count| count.trim() == "0") {
+        return Ok(());
+    }
+    let (host, translated): (Vec<&Flows>, Vec<&Flows>) = flows.iter().partition(|of| of.answers == Answers::Host);
+    let local: BTreeSet<IpAddr> = match host.is_empty() {
+        true => BTreeSet::new(),
+        false => address::all(rt)?.iter().map(|seen| seen.addr.addr()).collect(),
     };
     let is_local = |addr: IpAddr| addr.is_loopback() || local.contains(&addr);
-    let mut kinds: BTreeMap<(bool, u8), Vec<&Flows>> = BTreeMap::new();
-    for of in flows {
-        kinds.entry((of.v6, of.proto)).or_default().push(of);
-    }
-    for ((v6, proto), flows) in kinds {
-        let ports = flows.first().map(|first| first.ports);
-        let one = ports.filter(|ports| ports.0 == ports.1 && flows.iter().all(|flows| flows.ports == *ports));
-        let by_port = ByPort::of(&flows);
-        for message in netfilter.dump(GET, &filter(v6, proto, one.map(|(port, _)| port)))? {
+    // What is translated is little. Of all else the kernel must know the family, to look at the protocol.
+    let (six, four): (Vec<&Flows>, Vec<&Flows>) = host.into_iter().partition(|of| of.v6);
+    for (meant, status) in [(translated, DST_NAT), (four, 0), (six, 0)] {
+        if meant.is_empty() {
+            continue;
+        }
+        let by_port = ByPort::of(&meant);
+        for message in netfilter.dump(GET, &filter(&meant, status))? {
             let attrs = attrs(&message);
-            let meant = flow(attrs).is_some_and(|flow| by_port.near(flow.to.port()).any(|of| of.hold(&flow, is_local)));
-            if meant {
-                delete(netfilter, v6, attrs)?;
+            let Some(flow) = flow(attrs) else { continue };
+            if by_port.near(flow.to.port()).any(|of| of.hold(&flow, is_local)) && !stays(&flow) {
+                delete(netfilter, flow.to.is_ipv6(), attrs)?;
             }
         }
     }
@@ -121,7 +144,7 @@ impl<'a> ByPort<'a> {
 }
 
 fn delete(netfilter: &mut Socket, v6: bool, attrs: Attrs<'_>) -> Result<(), Refused> {
-    let mut request = Writer(head(v6).to_vec());
+    let mut request = Writer(head(Some(v6)).to_vec());
     // The id tells it from a flow that began anew with the same ends.
     for kind in [TUPLE_ORIG, ID, ZONE] {
         if let Some(value) = attrs.get(kind) {
@@ -136,26 +159,45 @@ fn delete(netfilter: &mut Socket, v6: bool, attrs: Attrs<'_>) -> Result<(), Refu
     }
 }
 
-/// A request for flows of one protocol, and for those to one port if there is one. Kernels before 5.8 show all.
-fn filter(v6: bool, proto: u8, port: Option<u16>) -> Vec<u8> {
+/// A request for flows with this of their status's bit [`DST_NAT`], and of what these have in common. Old kernels show more
+/// (before 5.15 of any status, before 5.8 all), so that whoever asks has to look again.
+fn filter(meant: &[&Flows], status: u32) -> Vec<u8> {
+    let v6 = common(meant, |of| of.v6);
+    let proto = common(meant, |of| of.proto).filter(|_| v6.is_some());
+    let port = common(meant, |of| of.ports).filter(|(from, to)| from == to && proto.is_some());
     let mut request = Writer(head(v6).to_vec());
-    request.nest(TUPLE_ORIG, |tuple| {
-        tuple.nest(PROTO, |out| {
-            out.bytes(PROTO_NUM, &[proto]);
-            if let Some(port) = port {
-                out.bytes(DST_PORT, &port.to_be_bytes());
-            }
+    request.be32(STATUS, status).be32(STATUS_MASK, DST_NAT);
+    if let Some(proto) = proto {
+        request.nest(TUPLE_ORIG, |tuple| {
+            tuple.nest(PROTO, |out| {
+                out.bytes(PROTO_NUM, &[proto]);
+                if let Some((port, _)) = port {
+                    out.bytes(DST_PORT, &port.to_be_bytes());
+                }
+            });
         });
-    });
-    request.nest(FILTER, |out| {
-        let flags = BY_PROTO | if port.is_some() { BY_DST_PORT } else { 0 };
-        out.bytes(ORIG_FLAGS, &flags.to_ne_bytes());
-    });
+        request.nest(FILTER, |out| {
+            let flags = BY_PROTO | if port.is_some() { BY_DST_PORT } else { 0 };
+            out.bytes(ORIG_FLAGS, &flags.to_ne_bytes());
+        });
+    }
     request.0
 }
 
-fn head(v6: bool) -> [u8; HEAD] {
-    [if v6 { libc::AF_INET6 } else { libc::AF_INET } as u8, 0, 0, 0]
+/// What is the same of all.
+fn common<T: PartialEq>(all: &[&Flows], what: impl Fn(&Flows) -> T) -> Option<T> {
+    let first = what(all.first()?);
+    all.iter().all(|of| what(of) == first).then_some(first)
+}
+
+/// With the family; `None` is every one.
+fn head(v6: Option<bool>) -> [u8; HEAD] {
+    let family = match v6 {
+        None => libc::AF_UNSPEC,
+        Some(false) => libc::AF_INET,
+        Some(true) => libc::AF_INET6,
+    };
+    [family as u8, 0, 0, 0]
 }
 
 fn attrs(message: &Message) -> Attrs<'_> {

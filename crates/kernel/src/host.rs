@@ -159,7 +159,7 @@ impl Host {
             Op::SetResolver { id, on } => self.set_resolver(id, *on),
             Op::DelTable { ns, name } => self.nft_of(ns)?.delete(name),
             Op::ChangeElements { ns, table, changes } => self.nft_of(ns)?.change(table, changes),
-            Op::ForgetFlows(flows) => conntrack::forget(&mut self.nft.socket, &mut self.rt, flows)
+            Op::ForgetFlows(flows) => conntrack::forget(&mut self.nft.socket, &mut self.rt, flows, |_| false)
                 .map_err(|refused| refused.about("tracked flows")),
         }
     }

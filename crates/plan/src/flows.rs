@@ -6,6 +6,8 @@
 
 use crate::merge::merge;
 use crate::nft::{Data, Table, Value};
+use crate::relay;
+use crate::world::{Proto, World};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +67,14 @@ impl Flows {
                 Answers::Relay(port) => flow.answers == SocketAddr::new(flow.to.ip(), port),
                 Answers::Host => flow.answers == flow.to && local(flow.to.ip()),
             }
+    }
+}
+
+impl Flow {
+    /// Do the facts lead it as it goes?
+    pub fn is_led_by(&self, world: &World) -> bool {
+        let proto = [Proto::Tcp, Proto::Udp, Proto::Sctp].into_iter().find(|proto| proto.number() == self.proto);
+        proto.and_then(|proto| relay::answers(world, proto, self.to)) == Some(self.answers)
     }
 }
 
@@ -216,7 +226,7 @@ fn rows(ports: &[Ports]) -> Vec<Ports> {
 mod tests {
     use super::*;
     use crate::firewall;
-    use crate::world::{Endpoint, PortBinding, Proto};
+    use crate::world::{Endpoint, PortBinding};
 
     fn table(rows: &[(Proto, &str, u16, u16, u16)], relay: Option<u16>) -> Table {
         let digits = |digit: &str| digit.repeat(64);

@@ -63,6 +63,22 @@ fn by_relay<'a>(endpoint: &Endpoint, binding: &'a PortBinding) -> Option<Relayed
 /// Where what is meant for this address and port of the host has to go: the container's address of the same family, or else
 /// of the other one. `None` if nobody publishes it.
 pub fn target(world: &World, proto: Proto, to: SocketAddr) -> Option<SocketAddr> {
+    let (endpoint, binding) = holder(world, proto, to)?;
+    let (four, six) = (endpoint.addr4.map(IpAddr::V4), endpoint.addr6.map(IpAddr::V6));
+    let inner = if to.is_ipv4() { four.or(six) } else { six.or(four) };
+    Some(SocketAddr::new(inner?, binding.inner_port + (to.port() - binding.host_port)))
+}
+
+/// Who answers what is meant for this address and port of the host, as the kernel sees it: the container, or the relay.
+pub fn answers(world: &World, proto: Proto, to: SocketAddr) -> Option<SocketAddr> {
+    let (endpoint, binding) = holder(world, proto, to)?;
+    match by_relay(endpoint, binding) {
+        Some(one) if one.at.is_none_or(|at| to.ip() == at) => Some(SocketAddr::new(to.ip(), world.relay?)),
+        _ => target(world, proto, to),
+    }
+}
+
+fn holder(world: &World, proto: Proto, to: SocketAddr) -> Option<(&Endpoint, &PortBinding)> {
     let bindings = world.endpoints.values().flat_map(|e| e.ports.iter().map(move |binding| (e, binding)));
     let meant = bindings.filter(|(_, binding)| {
         binding.proto == proto
@@ -71,8 +87,5 @@ pub fn target(world: &World, proto: Proto, to: SocketAddr) -> Option<SocketAddr>
             && (binding.host_ip.is_unspecified() || binding.host_ip == to.ip())
     });
     // A port on one address wins over one on every address.
-    let (endpoint, binding) = meant.min_by_key(|(_, binding)| binding.host_ip.is_unspecified())?;
-    let (four, six) = (endpoint.addr4.map(IpAddr::V4), endpoint.addr6.map(IpAddr::V6));
-    let inner = if to.is_ipv4() { four.or(six) } else { six.or(four) };
-    Some(SocketAddr::new(inner?, binding.inner_port + (to.port() - binding.host_port)))
+    meant.min_by_key(|(_, binding)| binding.host_ip.is_unspecified())
 }

@@ -13,7 +13,7 @@ mod tcp;
 /// Datagrams, by sessions.
 mod udp;
 
-use kernel::conntrack::Originals;
+use kernel::conntrack::Tracked;
 use plan::relay::target;
 use plan::world::{Proto, World};
 use rustix::net::sockopt;
@@ -58,7 +58,7 @@ struct Shared {
     /// Where the firewall sends what was for somewhere else; 0 is nowhere.
     port: AtomicU16,
     /// Opened when first needed: without a firewall nothing is translated.
-    originals: Mutex<Option<Originals>>,
+    tracked: Mutex<Option<Tracked>>,
     /// Told when ports went that somebody may be connected to.
     changed: watch::Sender<()>,
     connections: Arc<Semaphore>,
@@ -74,7 +74,7 @@ impl Relay {
         let shared = Shared {
             world,
             port: AtomicU16::new(0),
-            originals: Mutex::default(),
+            tracked: Mutex::default(),
             changed: watch::Sender::new(()),
             connections: Arc::new(Semaphore::new(room)),
             sessions: Arc::new(Semaphore::new(room)),
@@ -162,14 +162,14 @@ impl Shared {
 
     /// Whom a datagram was for before it was translated.
     fn original(&self, from: SocketAddr, here: SocketAddr) -> Option<SocketAddr> {
-        let mut originals = self.originals.lock().unwrap_or_else(PoisonError::into_inner);
-        if originals.is_none() {
-            match Originals::open() {
-                Ok(opened) => *originals = Some(opened),
+        let mut tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        if tracked.is_none() {
+            match Tracked::open() {
+                Ok(opened) => *tracked = Some(opened),
                 Err(error) => warn!(%error, "datagrams cannot be relayed"),
             }
         }
-        let found = originals.as_mut()?.find(Proto::Udp.number(), from, here);
+        let found = tracked.as_mut()?.original(Proto::Udp.number(), from, here);
         found.unwrap_or_else(|errno| {
             warn!(%from, %errno, "a datagram cannot be relayed");
             None

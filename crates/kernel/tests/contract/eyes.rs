@@ -125,60 +125,69 @@ fn flows_are_forgotten_by_what_they_were_for() {
             up(inside('a'), "eth0", true),
             addr(inside('a'), "eth0", "10.1.0.2/24"),
             addr(inside('a'), "eth0", "fd00:1::2/64"),
-            // Flows are tracked where rules ask for it.
-            Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table: firewall::skeleton() },
         ] {
             host.perform(&op).unwrap();
         }
+        // Ports 1053 and 1054 lead to 53 and 54 inside.
+        let mut table = firewall::skeleton();
+        let (four, six): (std::net::Ipv4Addr, std::net::Ipv6Addr) =
+            ("10.1.0.2".parse().unwrap(), "fd00:1::2".parse().unwrap());
+        for (set, port, addr) in [
+            ("published4", 53, Value::Addr4(four)),
+            ("published4", 54, Value::Addr4(four)),
+            ("published6", 53, Value::Addr6(six)),
+        ] {
+            let data = Some(Data::Parts(vec![addr, Value::Port(port)]));
+            let element = Element { data, why: Why::new("test", Owner::Engine) };
+            let key = vec![Value::Proto(17), Value::Port(1000 + port)];
+            table.sets.get_mut(set).unwrap().elements.insert(key, element);
+        }
+        host.perform(&Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table }).unwrap();
         let sandbox = lab.inside_path(&host.pin(&id('a')));
-        let _four = sandbox.serve_udp("10.1.0.2:53", "hello");
-        let _six = sandbox.serve_udp("[fd00:1::2]:53", "hello");
-        let _other = sandbox.serve_udp("10.1.0.2:54", "hello");
-        for to in ["10.1.0.2:53", "[fd00:1::2]:53", "10.1.0.2:54"] {
+        let _served = ["10.1.0.2:53", "[fd00:1::2]:53", "10.1.0.2:54"].map(|at| sandbox.serve_udp(at, "hello"));
+        for to in ["10.1.0.1:1053", "[fd00:1::1]:1053", "10.1.0.1:1054"] {
             lab.here().udp(to, "?").unwrap();
         }
         let tracked = || {
             let all = std::fs::read_to_string("/proc/net/nf_conntrack").unwrap();
             let to = |port: u16| all.lines().filter(|line| line.contains(&format!(" dport={port} "))).count();
-            [53, 54].map(to)
+            [1053, 1054].map(to)
         };
         assert_eq!(tracked(), [2, 1]);
-        let four = |ports, answers| Flows { v6: false, proto: 17, to: None, ports, answers };
-        let container = Answers::Address("10.1.0.2".parse().unwrap());
+        let flows = |ports, answers| Flows { v6: false, proto: 17, to: None, ports, answers };
+        let container = Answers::Address(four.into());
         let mut forget = |flows: &[Flows]| {
             host.perform(&Op::ForgetFlows(flows.to_vec())).unwrap();
             tracked()
         };
-        // Another protocol, another who answers, another port, and who is no address of the host.
+        // Another protocol, another who answers, another port, and who is no container.
         let other = Answers::Address("10.1.0.3".parse().unwrap());
         let others = [
-            Flows { proto: 6, ..four((53, 53), container) },
-            four((53, 53), other),
-            four((55, 60000), container),
-            four((1, 52), container),
-            four((53, 54), Answers::Host),
+            Flows { proto: 6, ..flows((1053, 1053), container) },
+            flows((1053, 1053), other),
+            flows((1055, 60000), container),
+            flows((1, 1052), container),
+            flows((1053, 1054), Answers::Host),
+            Flows { v6: true, ..flows((1053, 1053), Answers::Host) },
         ];
         assert_eq!(forget(&others), [2, 1]);
         for one in &others {
             assert_eq!(forget(std::slice::from_ref(one)), [2, 1], "{one}");
         }
-        assert_eq!(forget(&[four((53, 53), container)]), [1, 1]);
-        assert_eq!(
-            forget(&[Flows { v6: true, ..four((1, 60), Answers::Address("fd00:1::2".parse().unwrap())) }]),
-            [0, 1]
-        );
-        assert_eq!(forget(&[four((54, 54), other), four((40, 60), container)]), [0, 0]);
-        // What was for the host itself.
-        let here = lab.here().serve_udp("10.1.0.1:53", "here");
-        sandbox.udp("10.1.0.1:53", "?").unwrap();
+        assert_eq!(forget(&[flows((1053, 1053), container)]), [1, 1]);
+        assert_eq!(forget(&[Flows { v6: true, ..flows((1, 2000), Answers::Address(six.into())) }]), [0, 1]);
+        assert_eq!(forget(&[flows((1054, 1054), other), flows((1040, 1060), container)]), [0, 0]);
+        // What was for the host itself, and not what was for somebody else.
+        host.perform(&Op::ReplaceTable { ns: Ns::Host, name: TableName::inet(), table: firewall::skeleton() }).unwrap();
+        let _here = lab.here().serve_udp("10.1.0.1:1053", "here");
+        sandbox.udp("10.1.0.1:1053", "?").unwrap();
         assert_eq!(tracked(), [1, 0]);
         let mut forget = |answers| {
-            host.perform(&Op::ForgetFlows(vec![four((53, 53), answers)])).unwrap();
+            host.perform(&Op::ForgetFlows(vec![flows((1053, 1053), answers)])).unwrap();
             tracked()
         };
-        assert_eq!(forget(Answers::Address("10.1.0.9".parse().unwrap())), [1, 0]);
+        assert_eq!(forget(Answers::Address("10.1.0.1".parse().unwrap())), [1, 0]);
         assert_eq!(forget(Answers::Host), [0, 0]);
-        drop(here);
     })
 }
 
@@ -198,14 +207,19 @@ fn a_translated_flow_is_asked_whom_it_was_for() {
         let client = std::net::UdpSocket::bind("[::1]:0").unwrap();
         client.send_to(b"?", "[::1]:80").unwrap();
         let (_, from) = socket.recv_from(&mut [0; 8]).unwrap();
-        let mut originals = kernel::conntrack::Originals::open().unwrap();
-        let mut find = |from, answers: &str| originals.find(17, from, answers.parse().unwrap()).unwrap();
+        let mut tracked = kernel::conntrack::Tracked::open().unwrap();
+        let mut find = |from, answers: &str| tracked.original(17, from, answers.parse().unwrap()).unwrap();
         assert_eq!(find(from, "[::1]:7000"), Some("[::1]:80".parse().unwrap()));
         assert_eq!(find(from, "[::1]:7001"), None);
         // The answer comes from where the question went.
         client.connect("[::1]:80").unwrap();
         socket.send_to(b"!", from).unwrap();
         assert_eq!(client.recv(&mut [0; 8]).unwrap(), 1);
+        let relayed = Flows { v6: true, proto: 17, to: None, ports: (80, 80), answers: Answers::Relay(7000) };
+        tracked.forget(std::slice::from_ref(&relayed), |flow| flow.to.port() == 80).unwrap();
+        assert!(tracked.original(17, from, "[::1]:7000".parse().unwrap()).unwrap().is_some());
+        tracked.forget(&[relayed], |_| false).unwrap();
+        assert_eq!(tracked.original(17, from, "[::1]:7000".parse().unwrap()).unwrap(), None);
         let _served = lab.here().serve_tcp("[::]:7000", "relay");
         let stream = lab.here().connect("[::1]:80").unwrap();
         assert_eq!(stream.peer_addr().unwrap(), "[::1]:80".parse().unwrap());

@@ -556,6 +556,18 @@ fn the_relay_finds_who_is_meant() {
     ] {
         assert_eq!(target(proto, to), who, "{proto} {to}");
     }
+    // As the kernel sees it, who answers is the container or the relay.
+    let led = |to: &str, answers: &str| {
+        let (from, to, answers) = ("[::9]:1".parse().unwrap(), to.parse().unwrap(), answers.parse().unwrap());
+        [6, 17].map(|proto| plan::flows::Flow { proto, from, to, answers }.is_led_by(&world))
+    };
+    assert_eq!(led("192.0.2.1:8003", "10.1.0.2:83"), [true, false]);
+    assert_eq!(led("192.0.2.1:8003", "10.1.0.2:84"), [false, false]);
+    assert_eq!(led("192.0.2.1:8010", "192.0.2.1:8010"), [false, false]);
+    assert_eq!(led("[::2]:8005", "[::2]:61000"), [true, false]);
+    assert_eq!(led("[::1]:9000", "[::1]:61000"), [false, true]);
+    assert_eq!(led("[::2]:9000", "[fd02::2]:90"), [false, true]);
+    assert_eq!(led("[::2]:9000", "[::2]:61000"), [false, false]);
 }
 
 #[test]
