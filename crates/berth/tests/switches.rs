@@ -30,7 +30,7 @@ fn tables(lab: &Lab) -> String {
 }
 
 #[test]
-fn without_the_firewall_there_are_no_rules_and_no_ports() {
+fn without_the_firewall_there_are_no_rules_and_ports_are_relayed() {
     lab::alone(|lab| {
         let friend = world(lab);
         let file = lab.dir().join("daemon.json");
@@ -47,12 +47,35 @@ fn without_the_firewall_there_are_no_rules_and_no_ports() {
         assert_eq!(two.tcp("172.17.0.2:80").expect("a neighbour"), "one 172.17.0.3\n");
         assert_eq!(two.tcp("192.0.2.2:7").expect("a host outside"), "friend 172.17.0.3\n");
         assert_eq!(friend.tcp("172.17.0.2:80").expect("the container itself"), "one 192.0.2.2\n");
-        let why =
-            "the engine was started with --iptables=false, and only its firewall rules lead from a port of the host";
-        refused(&engine, &["run", "-d", "-p", "8080:80", "busybox", "sleep", "1"], why);
-        refused(&engine, &["run", "-d", "-P", "--expose", "80", "busybox", "sleep", "1"], why);
-        let out = engine.berth(&["port", "add", "one", "8080:80"]);
-        assert!(out.code == 1 && out.stderr.contains(why), "{out:?}");
+        // Ports are relayed, and held as ever; the container sees the host's address.
+        engine.ok(&["port", "add", "one", "8080:80", "192.0.2.1:53:53/udp"]);
+        let _dns = one.serve_udp("0.0.0.0:53", "dns");
+        let ways = |host: &Host, addr: &str| host.tcp(addr).unwrap_or_else(|err| panic!("{addr}: {err}"));
+        for addr in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+            assert_eq!(ways(&friend, addr), "one 172.17.0.1\n", "{addr}");
+        }
+        for addr in ["127.0.0.1:8080", "[::1]:8080", "192.0.2.1:8080"] {
+            assert_eq!(ways(&lab.here(), addr), "one 172.17.0.1\n", "{addr}");
+        }
+        assert_eq!(ways(&two, "192.0.2.1:8080"), "one 172.17.0.1\n", "a neighbour");
+        assert_eq!(ways(&one, "172.17.0.1:8080"), "one 172.17.0.1\n", "itself");
+        assert_eq!(friend.udp("192.0.2.1:53", "?").expect("a relayed datagram"), "dns 172.17.0.1\n");
+        refused(&engine, &["run", "-d", "-p", "8080:80", "busybox", "sleep", "1"], "port is already allocated");
+        let sctp = "without firewall rules it has to relay what comes, which it does for TCP and UDP only";
+        refused(&engine, &["run", "-d", "-p", "9:9/sctp", "busybox", "sleep", "1"], sctp);
+        // Long ranges too, which are else only tried; and what is given back is free at once.
+        for _ in 0..3 {
+            let range = container(lab, &engine, "range", &["-p", "20000-20099:20000-20099/udp", "-p", "81:81"]);
+            let _last = range.serve_udp("0.0.0.0:20099", "last");
+            assert_eq!(friend.udp("192.0.2.1:20099", "?").expect("the last of a range"), "last 172.17.0.1\n");
+            engine.ok(&["rm", "-f", "range"]);
+        }
+        engine.ok(&["port", "rm", "one", "53/udp"]);
+        assert!(friend.udp("192.0.2.1:53", "?").is_err());
+        engine.kill9();
+        assert!(friend.tcp("192.0.2.1:8080").is_err(), "nobody relays while the engine is down");
+        engine.start_again();
+        assert_eq!(ways(&friend, "192.0.2.1:8080"), "one 172.17.0.1\n", "the engine is back");
         let only = "only its firewall rules can do that";
         refused(&engine, &["network", "create", "--internal", "vault"], only);
         refused(&engine, &["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "apart"], only);
@@ -64,15 +87,13 @@ fn without_the_firewall_there_are_no_rules_and_no_ports() {
         assert_eq!(tables(lab), "table inet berth\ntable bridge berth\n");
         assert!(friend.tcp("172.17.0.2:80").is_err(), "by a direct route");
         assert_eq!(two.tcp("192.0.2.2:7").expect("a host outside"), "friend 192.0.2.1\n");
-        engine.ok(&["port", "add", "one", "8080:80"]);
-        assert!(friend.tcp("192.0.2.1:8080").expect("a published port").starts_with("one "));
+        assert_eq!(ways(&friend, "192.0.2.1:8080"), "one 192.0.2.2\n", "by rules");
         engine.ok(&["network", "create", "--internal", "vault"]);
         engine.stop();
         settings(r#"{"iptables": false}"#);
         engine.start_again();
-        // No network has IPv6, so none of its rules are needed.
-        assert_eq!(tables(lab), "");
-        assert!(friend.tcp("192.0.2.1:8080").is_err());
+        assert_eq!(ways(&friend, "192.0.2.1:8080"), "one 172.17.0.1\n", "relayed again");
+        assert_eq!(friend.tcp("172.17.0.2:80").expect("IPv4, which is left alone again"), "one 192.0.2.2\n");
         let warnings = engine.ok(&["info", "-f", "{{json .Warnings}}"]);
         assert!(warnings.contains("network vault is internal, which only rules can do"), "{warnings}");
     });
@@ -87,15 +108,11 @@ fn each_family_has_a_firewall_of_its_own() {
         engine.load_busybox();
         let web = container(lab, &engine, "web", &["-p", "8080:80"]);
         let _web = web.serve_tcp("[::]:80", "web");
-        assert_eq!(engine.ok(&["port", "web"]), "80/tcp -> 0.0.0.0:8080\n");
+        assert_eq!(engine.ok(&["port", "web"]), "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n");
         assert!(friend.tcp("192.0.2.1:8080").expect("a published port").starts_with("web "));
         assert!(friend.tcp("172.17.0.2:80").is_err(), "IPv4 by a direct route");
         assert_eq!(friend.tcp("[fd00:7::2]:80").expect("IPv6, which is left alone"), "web 2001:db8::2\n");
-        refused(
-            &engine,
-            &["run", "-d", "-p", "[::]:81:81", "busybox", "sleep", "1"],
-            "cannot publish 81:81: the engine was started with --ip6tables=false",
-        );
+        assert_eq!(friend.tcp("[2001:db8::1]:8080").expect("a relayed port"), "web fd00:7::1\n");
         // Who a container is, is its port's affair and not a family's.
         assert_eq!(tables(lab), "table inet berth\ntable bridge berth\n");
     });

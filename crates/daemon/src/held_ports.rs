@@ -6,16 +6,20 @@
 //! a descriptor and some kilobytes of the kernel's memory. Ranges of [`LONG`] ports or more are only tried, when they are
 //! published: thousands of descriptors would cost more than what they prevent, for a program that binds such a port later
 //! hears nothing from outside as long as the port is published, and the container is not disturbed.
+//!
+//! Where the engine does without firewall rules, nothing is forwarded: then every port is listened on, and what comes is relayed.
 
+use crate::relay::{Listening, Relay};
 use plan::decide::Handover;
 use plan::ids::EndpointId;
+use plan::netstate::IpFamily;
 use plan::ports::Unbound;
-use plan::world::{Change, Endpoint, Fact, PortBinding, Proto};
+use plan::world::{Change, Endpoint, Fact, Means, PortBinding, Proto};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 use rustix::process::{Resource, getrlimit};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use tracing::warn;
 
@@ -29,12 +33,29 @@ type Port = (Proto, SocketAddr);
 pub type Failed = (Port, Unbound);
 
 /// The sockets.
-#[derive(Debug)]
 pub struct HeldPorts {
     /// By endpoint and port.
-    sockets: BTreeMap<EndpointId, BTreeMap<Port, OwnedFd>>,
+    sockets: BTreeMap<EndpointId, BTreeMap<Port, Held>>,
     /// As many at most, so that descriptors are left for everything else.
     room: usize,
+    /// Who relays ports of families without rules.
+    relay: Option<(Relay, Means)>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Held {
+    /// It has the port for as long as it is open.
+    _socket: OwnedFd,
+    listening: Option<Listening>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.close();
+        }
+    }
 }
 
 impl HeldPorts {
@@ -42,7 +63,18 @@ impl HeldPorts {
     /// that is tried and not held.
     pub fn new() -> HeldPorts {
         let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
-        HeldPorts { sockets: BTreeMap::new(), room: most.map_or(usize::MAX, |most| most / 2) }
+        HeldPorts { sockets: BTreeMap::new(), room: most.map_or(usize::MAX, |most| most / 2), relay: None }
+    }
+
+    /// Ports of families that have no rules are relayed.
+    pub fn relaying(self, relay: Relay, means: Means) -> HeldPorts {
+        HeldPorts { relay: Some((relay, means)), ..self }
+    }
+
+    /// Who relays what comes to this address; `None` where rules forward it.
+    fn relay_of(&self, addr: IpAddr) -> Option<&Relay> {
+        let (relay, means) = self.relay.as_ref()?;
+        (!means.firewall(IpFamily::of(addr))).then_some(relay)
     }
 
     /// Holds those ports of an endpoint that it did not have `before`: all of them, or none if one cannot be bound.
@@ -66,35 +98,51 @@ impl HeldPorts {
         for ((proto, addr), why) in &failed {
             warn!(
                 container = endpoint.container_name,
-                "published port {addr}/{} cannot be held: {why}; from outside it leads to the container all the same",
-                proto.name()
+                "published port {addr}/{} cannot be held: {why}; {}",
+                proto.name(),
+                if self.relay_of(addr.ip()).is_some() {
+                    "it leads nowhere until the container is started again"
+                } else {
+                    "from outside it leads to the container all the same"
+                }
             );
         }
     }
 
-    fn keep(&mut self, endpoint: &Endpoint, bound: Vec<(Port, OwnedFd)>) {
+    fn keep(&mut self, endpoint: &Endpoint, bound: Vec<(Port, Held)>) {
         if !bound.is_empty() {
             self.sockets.entry(endpoint.id.clone()).or_default().extend(bound);
         }
     }
 
     /// The sockets of ports that it did not have `before`, and what could not be bound.
-    fn bind(&self, endpoint: &Endpoint, before: &[PortBinding]) -> (Vec<(Port, OwnedFd)>, Vec<Failed>) {
+    fn bind(&self, endpoint: &Endpoint, before: &[PortBinding]) -> (Vec<(Port, Held)>, Vec<Failed>) {
         let mut bound = Vec::new();
         let mut failed = Vec::new();
         let room = self.room.saturating_sub(self.sockets.values().map(BTreeMap::len).sum());
         let mut beyond = 0;
         for binding in endpoint.ports.iter().filter(|binding| !before.contains(binding)) {
+            let relay = self.relay_of(binding.host_ip);
             for port in binding.host_ports() {
-                if covered(endpoint, binding, port) || self.has_part(endpoint, binding, port) {
+                if self.covered(endpoint, binding, port) || self.has_part(endpoint, binding, port) {
                     continue;
                 }
                 let key = (binding.proto, SocketAddr::new(binding.host_ip, port));
-                match bind_one(key.0, key.1) {
-                    Ok(Some(_)) if binding.count < LONG && bound.len() == room => beyond += 1,
-                    Ok(Some(socket)) if binding.count < LONG => bound.push((key, socket)),
-                    Ok(_) => {}
-                    Err(why) => failed.push((key, why)),
+                match (bind_one(key.0, key.1), relay) {
+                    (Ok(_), Some(_)) if bound.len() == room => {
+                        let why = "no file is left for it that the engine may open (RLIMIT_NOFILE)".to_owned();
+                        failed.push((key, Unbound::Other(why)));
+                    }
+                    (Ok(Some(socket)), Some(relay)) => match listen(relay, key.0, socket) {
+                        Ok(held) => bound.push((key, held)),
+                        Err(error) => failed.push((key, Unbound::Other(error.to_string()))),
+                    },
+                    (Ok(Some(_)), None) if binding.count < LONG && bound.len() == room => beyond += 1,
+                    (Ok(Some(socket)), None) if binding.count < LONG => {
+                        bound.push((key, Held { _socket: socket, listening: None }));
+                    }
+                    (Ok(_), _) => {}
+                    (Err(why), _) => failed.push((key, why)),
                 }
             }
         }
@@ -116,7 +164,20 @@ impl HeldPorts {
             (*proto, addr.port(), addr.is_ipv4()) == (binding.proto, port, binding.host_ip.is_ipv4())
         };
         let held = self.sockets.get(&endpoint.id);
-        binding.host_ip.is_unspecified() && held.is_some_and(|held| held.keys().any(part))
+        let relayed = self.relay_of(binding.host_ip).is_some();
+        binding.host_ip.is_unspecified() && !relayed && held.is_some_and(|held| held.keys().any(part))
+    }
+
+    /// The endpoint publishes the port on every address too: one socket holds it, and a second would find it taken.
+    fn covered(&self, endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
+        let wide = |have: &PortBinding| {
+            have.proto == binding.proto
+                && have.host_ip.is_unspecified()
+                && have.host_ip.is_ipv4() == binding.host_ip.is_ipv4()
+                && have.host_ports().contains(&port)
+                && (have.count < LONG || self.relay_of(have.host_ip).is_some())
+        };
+        !binding.host_ip.is_unspecified() && endpoint.ports.iter().any(wide)
     }
 
     /// What one endpoint held is now another's of the same sandbox: the ports are never free between.
@@ -147,16 +208,12 @@ impl HeldPorts {
     }
 }
 
-/// The endpoint publishes the port on every address too: one socket holds it, and a second would find it taken.
-fn covered(endpoint: &Endpoint, binding: &PortBinding, port: u16) -> bool {
-    let wide = |have: &PortBinding| {
-        have.proto == binding.proto
-            && have.host_ip.is_unspecified()
-            && have.host_ip.is_ipv4() == binding.host_ip.is_ipv4()
-            && have.host_ports().contains(&port)
-            && have.count < LONG
-    };
-    !binding.host_ip.is_unspecified() && endpoint.ports.iter().any(wide)
+fn listen(relay: &Relay, proto: Proto, socket: OwnedFd) -> std::io::Result<Held> {
+    // What is left of its connections for a while (TIME_WAIT) must not be in the next engine's way. While it listens, nobody
+    // else can have the port for that.
+    sockopt::set_socket_reuseaddr(&socket, proto == Proto::Tcp)?;
+    let listening = relay.listen(proto, socket.try_clone()?)?;
+    Ok(Held { _socket: socket, listening: Some(listening) })
 }
 
 /// A socket that holds a port; none where that is not possible for reasons that are not the port's.

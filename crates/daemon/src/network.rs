@@ -136,7 +136,7 @@ impl Net {
             store,
             told,
             pools: config.pools.clone(),
-            held: HeldPorts::new(),
+            held: HeldPorts::new().relaying(relay.clone(), config.means),
             around: Around::default(),
             warnings: warnings.clone(),
             relay,

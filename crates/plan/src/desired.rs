@@ -24,8 +24,7 @@ pub fn desired(world: &World) -> NetState {
         host.links.insert(network.bridge.clone(), bridge(network, &world.means));
         host.forwarding.extend(network.families().filter(|_| world.means.forward));
     }
-    // A family that berth was told to leave alone needs no rules, and no other's need its own.
-    if world.networks.values().flat_map(Network::families).any(|family| world.means.firewall(family)) {
+    if !world.networks.is_empty() && (world.means.firewall4 || world.means.firewall6) {
         host.tables.insert(TableName::inet(), firewall::table(world));
         host.tables.insert(TableName::bridge(), guard::table(world));
     }

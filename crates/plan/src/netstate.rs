@@ -72,6 +72,13 @@ pub enum IpFamily {
     V6,
 }
 
+impl IpFamily {
+    /// An address's.
+    pub fn of(addr: IpAddr) -> IpFamily {
+        if addr.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 }
+    }
+}
+
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -203,7 +203,8 @@ struct Board<'a> {
 impl Board<'_> {
     /// The host's addresses of a wish.
     fn hosts(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
-        let relays = self.world.relay.is_some();
+        // Without rules the sockets of the ports themselves are relayed.
+        let relays = self.world.relay.is_some() || !self.world.means.firewall6;
         let relayed = relays && self.claim.v4 && wish.proto.is_relayed();
         let (v4, v6) = (self.claim.v4, self.facts.has_ipv6 && (self.claim.v6 || relayed));
         let loopback = wish.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
@@ -229,12 +230,12 @@ impl Board<'_> {
         }
     }
 
-    /// Those of them from which rules of ours lead to the container.
-    fn forwarded(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
+    /// Those of them from which something leads to the container: rules of ours, or the relay.
+    fn led(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
         let (may, left): (Vec<_>, Vec<_>) = self
             .hosts(wish)?
             .into_iter()
-            .partition(|ip| self.world.means.firewall(if ip.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 }));
+            .partition(|ip| wish.proto.is_relayed() || self.world.means.firewall(IpFamily::of(*ip)));
         match left.first() {
             Some(host_ip) if may.is_empty() => {
                 let host_port = wish.host_port.map_or(0, |(from, _)| from);
@@ -248,7 +249,7 @@ impl Board<'_> {
 
     fn fixed(&mut self, wish: &PortWish) -> Result<(), Refusal> {
         let Some((host_port, _)) = wish.host_port else { return Ok(()) };
-        for host_ip in self.forwarded(wish)? {
+        for host_ip in self.led(wish)? {
             let PortWish { proto, inner: inner_port, count, .. } = *wish;
             let binding = PortBinding { proto, host_ip, host_port, inner_port, count };
             if self.given.contains(&binding) {
@@ -295,7 +296,7 @@ impl Board<'_> {
 
     /// One free port for each one inside.
     fn open(&mut self, wish: &PortWish) -> Result<(), Refusal> {
-        let hosts = self.forwarded(wish)?;
+        let hosts = self.led(wish)?;
         let (from, to) = wish.host_port.unwrap_or(self.facts.ephemeral);
         // Another port would fare no better on an address that the host does not have.
         let hopeless =

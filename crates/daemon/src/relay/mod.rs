@@ -34,10 +34,13 @@ const MOST: usize = 4096;
 const PREFERRED: std::ops::RangeInclusive<u16> = 65_000..=65_535;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How long the end of a listening is waited for.
+const CLOSING: std::time::Duration = std::time::Duration::from_millis(200);
 /// Bytes of datagrams that may wait; the kernel's own default (`net.core.rmem_default`).
 const DATAGRAM_BUFFER: usize = 212_992;
 
-/// The relay.
+/// The relay. Clones share it.
+#[derive(Clone)]
 pub struct Relay {
     shared: Arc<Shared>,
     runtime: Handle,
@@ -46,6 +49,18 @@ pub struct Relay {
 /// A socket that is listened on until this is dropped. Connections that were accepted live on.
 #[derive(Debug)]
 pub struct Listening(AbortHandle);
+
+impl Listening {
+    /// Ends the listening, and comes back when the socket is closed, so that the port is free then.
+    pub fn close(self) {
+        self.0.abort();
+        let started = std::time::Instant::now();
+        // The runtime takes some microseconds; should it be stuck, the port is found taken, and that is all.
+        while !self.0.is_finished() && started.elapsed() < CLOSING {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+    }
+}
 
 impl Drop for Listening {
     fn drop(&mut self) {

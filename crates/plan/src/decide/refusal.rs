@@ -224,10 +224,10 @@ pub enum Refusal {
         /// As `-p` would spell it.
         spec: String,
     },
-    /// Ports are published by rules, and there are none.
+    /// There are no rules to publish ports by.
     #[error(
-        "cannot publish {spec}: the engine was started with --{}=false, and only its firewall rules lead from a port of the host \
-         to a container; start it without that flag, or use --network host", if *.v6 { "ip6tables" } else { "iptables" }
+        "cannot publish {spec}: the engine was started with --{}=false, and without firewall rules it has to relay what comes, \
+         which it does for TCP and UDP only", if *.v6 { "ip6tables" } else { "iptables" }
     )]
     PortWithoutRules {
         /// As `-p` would spell it.

@@ -223,24 +223,32 @@ fn a_bridge_made_by_hand_gives_its_addresses() {
 }
 
 #[test]
-fn without_rules_nothing_is_published_or_kept_apart() {
-    let app = "net app 10.1.0.0/24 fd01::/64";
-    let flagged = |flag: &str| {
+fn without_rules_ports_are_relayed_and_nothing_is_kept_apart() {
+    let app = "net app 10.1.0.0/24 fd01::/64; net four 10.2.0.0/24";
+    let published = |text: &str, container: &str, network: &str| {
+        let world = world(text);
+        let ports = &world.endpoints[&endpoint_id(container, network)].ports;
+        ports.iter().map(|binding| format!("{}>{binding}", binding.host_ip)).collect::<Vec<_>>().join(" ")
+    };
+    let none = format!("without rules4; without rules6; {app}");
+    assert_eq!(published(&format!("{none}; run a on app publish 80:80"), "a", "app"), "0.0.0.0>80:80 ::>80:80");
+    assert_eq!(
+        published(&format!("{none}; run a on four publish 80:80/udp"), "a", "four"),
+        "0.0.0.0>80:80/udp ::>80:80/udp"
+    );
+    let sctp = |flag: &str| {
         format!(
-            "the engine was started with --{flag}=false, and only its firewall rules lead from a port of the host to a \
-             container; start it without that flag, or use --network host"
+            "the engine was started with --{flag}=false, and without firewall rules it has to relay what comes, which it does \
+             for TCP and UDP only"
         )
     };
-    let none = format!("cannot publish 80:80: {}", flagged("iptables"));
-    refused(&format!("without rules4; without rules6; {app}; run a on app publish 80:80"), &none);
-    let spec = format!("cannot publish 192.0.2.1:80:80/udp: {}", flagged("iptables"));
-    refused(&format!("without rules4; {app}; run a on app publish 192.0.2.1:80:80/udp"), &spec);
-    let spec = format!("cannot publish [::1]:80:80: {}", flagged("ip6tables"));
-    refused(&format!("without rules6; {app}; run a on app publish ::1:80:80"), &spec);
+    let refusal = format!("cannot publish 80:80/sctp: {}", sctp("iptables"));
+    refused(&format!("{none}; run a on app publish 80:80/sctp"), &refusal);
     // Of the family that has rules it is published.
-    let half = world(&format!("without rules6; {app}; run a on app publish 80:80"));
-    let ports = &half.endpoints[&endpoint_id("a", "app")].ports;
-    assert_eq!(ports.iter().map(|binding| binding.host_ip.to_string()).collect::<Vec<_>>(), ["0.0.0.0"]);
+    let half = format!("without rules6; {app}; run a on app publish 80:80/sctp");
+    assert_eq!(published(&half, "a", "app"), "0.0.0.0>80:80/sctp");
+    let refusal = format!("cannot publish [fd09::1]:80:80/sctp: {}", sctp("ip6tables"));
+    refused(&format!("without rules6; {app}; run a on app publish fd09::1:80:80/sctp"), &refusal);
     let only = "the engine was started with --iptables=false, and only its firewall rules can do that";
     refused("without rules4; net a internal", &format!("network a cannot be internal: {only}"));
     refused("without rules4; net a apart", &format!("network a cannot keep its containers apart: {only}"));
