@@ -191,12 +191,7 @@ fn the_hosts_loopback_is_not_for_containers() {
         let gate = mac_of(&lab.here(), "berth0");
         let frames = by_the_gate(&evil, gate, &web);
         for looked_at in ["0", "1"] {
-            for family in ["iptables", "ip6tables"] {
-                let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
-                if std::path::Path::new(&path).exists() {
-                    std::fs::write(&path, looked_at).expect("a setting");
-                }
-            }
+            look_at_frames(looked_at);
             frames.send(&evil.host.wire("eth0"));
             std::thread::sleep(Duration::from_millis(300));
             assert_eq!(asked(&services), [""; 0], "br_netfilter {looked_at}");
@@ -204,4 +199,54 @@ fn the_hosts_loopback_is_not_for_containers() {
         // The neighbour itself is there, by its own address and port.
         assert!(evil.host.udp(&format!("{}:{INNER}", web.addr4), "?").expect("an answer").starts_with("web "));
     });
+}
+
+#[test]
+fn another_network_gets_only_what_is_published() {
+    lab::alone(|lab| {
+        let engine = lab.engine(&["--ipv6"]);
+        engine.load_busybox();
+        engine.ok(&["network", "create", "--ipv6", "second"]);
+        let web = container(lab, &engine, "web", &["-p", "8080:81/udp"]);
+        let evil = container(lab, &engine, "evil", &["--net", "second"]);
+        let services = services(lab, &web);
+        let said = evil.host.ok(&["ip", "-4", "route", "show", "default"]);
+        let gate4 = said.split_whitespace().nth(2).expect("a gateway");
+        assert!(evil.host.ping(gate4), "so that it knows the gateway's Ethernet address");
+        let said = evil.host.ok(&["ip", "neigh", "show", "to", gate4]);
+        let gate = said.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).expect("an Ethernet address");
+        let (gate, gate4): (Mac, Ipv4Addr) = (frame::mac(gate), gate4.parse().expect("an address"));
+        let mut frames = Frames::default();
+        for to in [gate, web.mac, [0xff; 6]] {
+            // Its own name is the only one that it can have; the others would be welcome at the container's own bridge.
+            for sender in [evil.addr4, gate4, web.addr4, Ipv4Addr::new(172, 17, 0, 1)] {
+                frames.to((to, evil.mac), sender.into(), web.addr4.into(), &[INNER, 81, 9]);
+            }
+            for sender in [evil.addr6, web.addr6] {
+                frames.to((to, evil.mac), sender.into(), web.addr6.into(), &[INNER, 81, 9]);
+            }
+        }
+        frames.add("to a published port".into(), |mark| {
+            let datagram = frame::udp(5555, 8080, mark);
+            frame::ethernet(gate, evil.mac, kind::IPV4, &frame::ipv4(evil.addr4, gate4, UDP, &datagram))
+        });
+        for looked_at in ["0", "1"] {
+            look_at_frames(looked_at);
+            let ear = web.host.wire("eth0");
+            frames.send(&evil.host.wire("eth0"));
+            let heard = ear.heard(Duration::from_millis(300)).expect("what was heard");
+            assert_eq!(frames.among(&heard), ["to a published port"], "br_netfilter {looked_at}");
+            assert_eq!(asked(&services), [""; 0]);
+        }
+    });
+}
+
+/// Whether frames within a bridge are looked at by the firewall, as other software of a host may have it.
+fn look_at_frames(value: &str) {
+    for family in ["iptables", "ip6tables"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        if std::path::Path::new(&path).exists() {
+            std::fs::write(&path, value).unwrap_or_else(|err| panic!("{path}: {err}"));
+        }
+    }
 }

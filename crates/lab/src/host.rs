@@ -3,6 +3,7 @@ use crate::dns::{self, Manner, NameServer};
 use crate::namespaces::NetNs;
 use crate::probe;
 use crate::server::{Answer, Server};
+use crate::sweep::{Ask, sweep};
 use crate::wire::Wire;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -146,6 +147,12 @@ impl Host {
     #[track_caller]
     pub fn wire(&self, link: &str) -> Wire {
         self.enter(|| Wire::open(link)).unwrap_or_else(|err| panic!("`{link}` of `{}`: {err}", self.name))
+    }
+
+    /// Asks many questions at once: what came back for each, `None` if nothing did in that time.
+    #[track_caller]
+    pub fn sweep(&self, asks: &[Ask], patience: Duration) -> Vec<Option<String>> {
+        self.enter(|| sweep(asks, patience)).unwrap_or_else(|err| panic!("a sweep from `{}`: {err}", self.name))
     }
 
     /// A command that will run in this namespace.

@@ -48,6 +48,8 @@ pub mod probe;
 pub mod residue;
 /// Something that answers, and remembers who asked.
 mod server;
+/// Many questions at once.
+mod sweep;
 /// A process in throw-away namespaces, with its directory and its cgroups, and their removal.
 pub mod throwaway;
 /// The lab itself: its hosts and the segments that join them.
@@ -60,6 +62,7 @@ pub use command::{Output, Running, run};
 pub use engine::{Engine, binaries, has_docker};
 pub use host::Host;
 pub use server::Server;
+pub use sweep::Ask;
 pub use topology::Lab;
 pub use wire::Wire;
 

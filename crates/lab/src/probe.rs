@@ -53,20 +53,12 @@ pub fn udp(addr: SocketAddr, ask: &str, patience: Duration) -> io::Result<String
 /// # Errors
 /// `TimedOut` without a reply, or the kernel's refusal to send, such as `NetworkUnreachable`.
 pub fn ping(addr: IpAddr, patience: Duration) -> io::Result<Duration> {
-    let (family, protocol, request, reply) = match addr {
-        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8, 0),
-        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128, 129),
+    let (family, protocol) = match addr {
+        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
     };
     let socket = rustix::net::socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))?;
-    let id = (std::process::id() as u16).to_be_bytes();
-    let sequence = next_sequence().to_be_bytes();
-    let mut packet = vec![request, 0, 0, 0, id[0], id[1], sequence[0], sequence[1]];
-    packet.extend_from_slice(b"berth lab echo..");
-    if addr.is_ipv4() {
-        // The kernel fills in the checksum of ICMPv6 only.
-        let sum = checksum(&packet).to_be_bytes();
-        packet[2..4].copy_from_slice(&sum);
-    }
+    let packet = echo(addr, std::process::id() as u16, next_sequence());
     let started = Instant::now();
     rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(addr, 0))?;
     loop {
@@ -81,13 +73,32 @@ pub fn ping(addr: IpAddr, patience: Duration) -> io::Result<Duration> {
             Err(rustix::io::Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
             Err(err) => return Err(err.into()),
         };
-        // A raw IPv4 socket hands over the IP header too; its length is in words.
-        let header = if addr.is_ipv4() { usize::from(buffer[0] & 0xf) * 4 } else { 0 };
-        let message = buffer.get(header..count).unwrap_or_default();
-        if message.len() >= 8 && message[0] == reply && message[4..6] == id && message[6..8] == sequence {
+        if answers(addr, &buffer[..count], &packet) {
             return Ok(started.elapsed());
         }
     }
+}
+
+/// An echo request of the family of `addr`.
+pub(crate) fn echo(addr: IpAddr, id: u16, sequence: u16) -> Vec<u8> {
+    let ([i, d], [s, q]) = (id.to_be_bytes(), sequence.to_be_bytes());
+    let mut packet = vec![if addr.is_ipv4() { 8 } else { 128 }, 0, 0, 0, i, d, s, q];
+    packet.extend_from_slice(b"berth lab echo..");
+    if addr.is_ipv4() {
+        // The kernel fills in the checksum of ICMPv6 only.
+        let sum = checksum(&packet).to_be_bytes();
+        packet[2..4].copy_from_slice(&sum);
+    }
+    packet
+}
+
+/// Whether what a raw socket gave is the reply to this request.
+pub(crate) fn answers(addr: IpAddr, given: &[u8], request: &[u8]) -> bool {
+    // A raw IPv4 socket hands over the IP header too; its length is in words.
+    let header = if addr.is_ipv4() { usize::from(given.first().copied().unwrap_or_default() & 0xf) * 4 } else { 0 };
+    let message = given.get(header..).unwrap_or_default();
+    let reply = if addr.is_ipv4() { 0 } else { 129 };
+    message.len() >= 8 && message[0] == reply && message[4..8] == request[4..8]
 }
 
 fn next_sequence() -> u16 {
