@@ -4,7 +4,7 @@
 //! names, and what `inspect` and `ps` show.
 
 use super::{DEFAULT_NETWORK, Engine};
-use crate::container::spec::{Link, NetworkMode};
+use crate::container::spec::Link;
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
 use crate::error::{Doing, Error, Result};
@@ -28,7 +28,9 @@ impl Engine {
     /// # Errors
     /// A target that does not run, or is on another network.
     pub(super) fn linked(&self, source: &Container) -> Result<Vec<Linked>> {
-        let Some(network) = self.default_network() else { return Ok(Vec::new()) };
+        // Off the default network links are nothing but words.
+        let on_it = source.spec.network.places.iter().any(|place| place.network == DEFAULT_NETWORK);
+        let Some(network) = self.default_network().filter(|_| on_it) else { return Ok(Vec::new()) };
         let mut linked = Vec::new();
         for (link, target) in self.bound(source) {
             if !target.state.phase.is_alive() && target.state.phase != Phase::Restarting {
@@ -37,7 +39,7 @@ impl Engine {
                     target.name, source.name, link.alias
                 )));
             }
-            if target.spec.network.mode != NetworkMode::Bridged {
+            if self.addrs_of(&target.id).is_empty() {
                 return Err(Error::Fault(format!(
                     "Cannot link to /{}, as it does not belong to the default network: container {} not attached to \
                      default bridge network",

@@ -215,6 +215,7 @@ impl Engine {
         self.store.put_container(&container)?;
         if !chosen.is_empty() {
             self.events.network("connect", &network, &container.id);
+            self.tell_sources(&container.id);
         }
         Ok(())
     }
@@ -279,6 +280,7 @@ impl Engine {
         self.store.put_container(&container)?;
         if let Some(network) = left {
             self.events.network("disconnect", &network, &container.id);
+            self.tell_sources(&container.id);
         }
         Ok(())
     }

@@ -93,11 +93,16 @@ pub async fn rename(ask: Ask) -> Result<Answer> {
 }
 
 pub async fn remove(ask: Ask) -> Result<Answer> {
+    let name = match ask.place("alias") {
+        "" => ask.name().to_owned(),
+        // What a link calls a container.
+        alias => format!("{}/{alias}", ask.name()),
+    };
     if ask.query.is("link") {
-        ask.engine.unlink(ask.name()).await?;
+        ask.engine.unlink(&name).await?;
         return Ok(done());
     }
-    ask.engine.remove(ask.name(), ask.query.is("force"), ask.query.is("v")).await?;
+    ask.engine.remove(&name, ask.query.is("force"), ask.query.is("v")).await?;
     Ok(done())
 }
 

@@ -198,6 +198,25 @@ fn published_ports_of_an_open_container_are_dropped_with_a_warning() {
 }
 
 #[test]
+fn links_are_to_containers_and_the_first_of_an_alias_counts() {
+    let links = |links: Value| {
+        let Understood { spec, warnings } =
+            understood_of(with(json!({"HostConfig": {"Links": links}})), &image()).unwrap();
+        let shown: Vec<String> =
+            spec.network.links.iter().map(|link| format!("{} {}", link.name, link.alias)).collect();
+        (shown.join(", "), warnings)
+    };
+    let name = other().name;
+    assert_eq!(links(json!(["other:db", "other"])), (format!("{name} db, {name} other"), vec![]));
+    // As `inspect` shows it; and the same again is no news.
+    assert_eq!(links(json!(["/other:/src/db", "other:db"])), (format!("{name} db"), vec![]));
+    let closed = with(json!({"HostConfig": {"NetworkMode": "none", "Links": ["other:db"]}}));
+    let Understood { spec, warnings } = understood_of(closed, &image()).unwrap();
+    assert!(spec.network.links.is_empty());
+    assert_eq!(warnings, ["Links have no effect on a container without a network (--network none)"]);
+}
+
+#[test]
 fn mounts_come_in_five_spellings() {
     let body = with(json!({
         "Volumes": {"/anon": {}, "/b": {}},
@@ -372,7 +391,17 @@ fn wrong_wishes_are_refused_in_dockers_words() {
             400,
             "invalid network mode: invalid container format container:<name|id>",
         ),
-        (host(json!({"Links": ["a:b"]})), 501, "HostConfig.Links"),
+        (host(json!({"Links": ["a:b"]})), 400, "could not get container for a: No such container: a"),
+        (host(json!({"Links": [""]})), 400, "empty string specified for links"),
+        (host(json!({"Links": ["a:b:c"]})), 400, "bad format for links: a:b:c"),
+        (host(json!({"Links": [":b"]})), 400, "bad format for links: :b"),
+        (host(json!({"Links": ["other:"]})), 400, "bad format for links: other:"),
+        (
+            host(json!({"Links": ["other:a\tb"]})),
+            400,
+            "an alias has letters, digits, `_`, `.` and `-`, and \"a\\tb\" has others",
+        ),
+        (host(json!({"NetworkMode": "app", "Links": ["other:b"]})), 501, "HostConfig.Links: links on the network app"),
         (host(json!({"PortBindings": {"0/tcp": [{}]}})), 400, "invalid port specification: \"0/tcp\""),
         (host(json!({"PortBindings": {"70000/tcp": [{}]}})), 400, "invalid port specification: \"70000/tcp\""),
         (host(json!({"PortBindings": {"80-82/tcp": [{}]}})), 400, "invalid port specification: \"80-82/tcp\""),
