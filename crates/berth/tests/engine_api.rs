@@ -155,6 +155,37 @@ fn an_attach_before_the_start_misses_nothing_and_closes_each_way_by_itself() {
 }
 
 #[test]
+fn clients_that_vanish_leave_nothing_behind() {
+    lab::alone(|lab| {
+        let engine = engine(lab);
+        let silent = create(&engine, json!({"Cmd": ["sleep", "1000"]}));
+        let unstarted = create(&engine, json!({"Cmd": ["sleep", "1000"]}));
+        post(&engine, &format!("/containers/{silent}/start"), 204);
+        let open_files = || {
+            let files = std::fs::read_dir(format!("/proc/{}/fd", engine.pid().unwrap())).unwrap();
+            files.count()
+        };
+        engine.http("GET", "/_ping", "");
+        let before = open_files();
+        let attached: Vec<Open> = [&silent, &unstarted]
+            .into_iter()
+            .cycle()
+            .take(20)
+            .map(|id| open(&engine, "POST", &format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1"), true, ""))
+            .collect();
+        for client in &attached[..10] {
+            // As clients do that have no input.
+            client.stream.shutdown(Shutdown::Write).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(open_files() >= before + 20, "{} files, {before} before", open_files());
+        drop(attached);
+        lab::wait_for("the engine to notice", Duration::from_secs(10), || (open_files() <= before).then_some(()));
+        engine.ok(&["rm", "-f", &silent, &unstarted]);
+    });
+}
+
+#[test]
 fn the_engine_watches_for_the_keys_that_detach() {
     lab::alone(|lab| {
         let engine = engine(lab);

@@ -211,7 +211,7 @@ pub async fn attach(mut ask: Ask) -> Result<Answer> {
     let streams =
         if is("stream") { Some(ask.engine.attach(container.id.as_str(), stdin, stdout, stderr).await?) } else { None };
     let kind = streams::kind(container.spec.tty, ask.version);
-    Ok(streams::hijack(&mut ask.request, body, kind, move |input, mut output| async move {
+    Ok(streams::hijack(&mut ask.request, body, kind, move |mut input, mut output| async move {
         use tokio::io::AsyncWriteExt;
         if let Some(mut past) = past {
             while let Some(piece) = past.recv().await {
@@ -220,7 +220,10 @@ pub async fn attach(mut ask: Ask) -> Result<Answer> {
             output.flush().await?;
         }
         let streams = match streams {
-            Some(streams) => streams.streams().await,
+            Some(streams) => tokio::select! {
+                streams = streams.streams() => streams,
+                () = input.departed() => return Ok(()),
+            },
             None => None,
         };
         match streams {

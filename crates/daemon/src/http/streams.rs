@@ -2,7 +2,7 @@
 //!
 //! The engine gives a stream that carries Docker's frames already (raw bytes with a terminal), so bytes only go to and fro.
 //! Each direction ends by itself: the client's end of input closes the container's input, and the output goes on; the end
-//! of the output ends all.
+//! of the output ends all. A client that is gone is noticed also while there is nothing to tell it.
 
 use super::answer::{Answer, empty, streamed};
 use super::detach::DetachKeys;
@@ -11,9 +11,12 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use futures_util::TryStreamExt;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use hyper_util::server::conn::auto::upgrade::downcast;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio_util::io::{ReaderStream, StreamReader};
 
@@ -26,7 +29,48 @@ pub const RAW: &str = "application/vnd.docker.raw-stream";
 const BUFFER: usize = 32 * 1024;
 
 /// What the client sends.
-pub type Input = Box<dyn AsyncRead + Send + Unpin>;
+pub struct Input {
+    bytes: Box<dyn AsyncRead + Send + Unpin>,
+    departure: Option<Departure>,
+}
+
+impl Input {
+    /// The client has closed its connection, and reads no more either. Without a connection of one's own that is never
+    /// known: then the HTTP server drops the session.
+    pub async fn departed(&mut self) {
+        departed(self.departure.as_ref()).await;
+    }
+}
+
+async fn departed(departure: Option<&Departure>) {
+    match departure {
+        Some(departure) => departure.seen().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells when the other side has closed a connection in both directions. It watches by a descriptor of its own, so that it
+/// may forget what it was told without those who read and write missing it.
+struct Departure(UnixStream);
+
+impl Departure {
+    fn of(connection: &UnixStream) -> io::Result<Departure> {
+        let twin = connection.as_fd().try_clone_to_owned()?;
+        UnixStream::from_std(twin.into()).map(Departure)
+    }
+
+    async fn seen(&self) {
+        loop {
+            match self.0.ready(Interest::WRITABLE).await {
+                Ok(ready) if ready.is_write_closed() => return,
+                // That it can be written is no news. Forgotten, it leaves the next news to wake us.
+                Ok(_) => drop(self.0.try_io(Interest::WRITABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()))),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 /// What the client reads.
 pub type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
@@ -45,15 +89,16 @@ where
     let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         let input = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
-        tokio::spawn(run(session, Box::new(Box::pin(input)), Box::new(ours)));
+        let input = Input { bytes: Box::new(Box::pin(input)), departure: None };
+        tokio::spawn(run(session, input, Box::new(ours)));
         return streamed(kind, ReaderStream::new(theirs));
     };
     let upgrade = hyper::upgrade::on(request);
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => {
-                let (input, output) = tokio::io::split(TokioIo::new(connection));
-                run(session, Box::new(input), Box::new(output)).await;
+                let (input, output) = halves(connection);
+                run(session, input, output).await;
             }
             Err(error) => tracing::debug!(%error, "a client went away before its stream began"),
         }
@@ -64,6 +109,24 @@ where
     headers.insert(UPGRADE, protocol);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
+}
+
+/// What is read from and written to a connection that has become a stream.
+fn halves(connection: Upgraded) -> (Input, Output) {
+    match downcast::<TokioIo<UnixStream>>(connection) {
+        Ok(parts) => {
+            let connection = parts.io.into_inner();
+            let departure = Departure::of(&connection).ok();
+            let (input, output) = connection.into_split();
+            // The first bytes may have come together with the request.
+            let bytes = Box::new(io::Cursor::new(parts.read_buf).chain(input));
+            (Input { bytes, departure }, Box::new(output))
+        }
+        Err(connection) => {
+            let (input, output) = tokio::io::split(TokioIo::new(connection));
+            (Input { bytes: Box::new(input), departure: None }, Box::new(output))
+        }
+    }
 }
 
 async fn run<F, Fut>(session: F, input: Input, output: Output)
@@ -94,14 +157,27 @@ pub async fn talk(input: Input, mut output: Output, streams: UnixStream, keys: O
         }
     };
     let mut outward = std::pin::pin!(outward);
+    let Input { bytes, departure } = input;
+    let detached = tokio::select! {
+        ended = &mut outward => return ended,
+        detached = inward(bytes, to, keys) => detached,
+    };
+    if detached {
+        return Ok(());
+    }
+    // There is no more input; whether the client still listens, the container's silence does not tell.
     tokio::select! {
-        ended = &mut outward => ended,
-        detached = inward(input, to, keys) => if detached { Ok(()) } else { outward.await },
+        ended = outward => ended,
+        () = departed(departure.as_ref()) => Err(ErrorKind::BrokenPipe.into()),
     }
 }
 
 /// Whether the keys were typed; otherwise the input has ended, and the container was told.
-async fn inward(mut input: Input, mut to: tokio::net::unix::OwnedWriteHalf, mut keys: Option<DetachKeys>) -> bool {
+async fn inward(
+    mut input: Box<dyn AsyncRead + Send + Unpin>,
+    mut to: tokio::net::unix::OwnedWriteHalf,
+    mut keys: Option<DetachKeys>,
+) -> bool {
     let mut buffer = vec![0; BUFFER];
     loop {
         // A broken connection ends the input as an orderly end does; the output will notice by itself.
@@ -136,7 +212,8 @@ mod tests {
         let (client, ours) = tokio::io::duplex(BUFFER);
         let (container, streams) = UnixStream::pair().unwrap();
         let (input, output) = tokio::io::split(ours);
-        let talking = tokio::spawn(talk(Box::new(input), Box::new(output), streams, keys));
+        let input = Input { bytes: Box::new(input), departure: None };
+        let talking = tokio::spawn(talk(input, Box::new(output), streams, keys));
         (client, container, talking)
     }
 
@@ -175,6 +252,24 @@ mod tests {
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();
         assert!(read.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_departure_is_told_from_the_end_of_input() {
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let departure = Departure::of(&ours).unwrap();
+        let wait = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(wait, departure.seen()).await.is_err());
+        client.shutdown().await.unwrap();
+        assert!(tokio::time::timeout(wait, departure.seen()).await.is_err(), "it still listens");
+        let (input, output) = ours.into_split();
+        let input = Input { bytes: Box::new(input), departure: Some(departure) };
+        let (_container, streams) = UnixStream::pair().unwrap();
+        let talking = tokio::spawn(talk(input, Box::new(output), streams, None));
+        tokio::time::sleep(wait).await;
+        assert!(!talking.is_finished());
+        drop(client);
+        assert_eq!(talking.await.unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
     }
 
     #[tokio::test]
