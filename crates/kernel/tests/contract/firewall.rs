@@ -162,7 +162,10 @@ fn everything() -> Table {
                 &[(&[L4(132), PortRange(1, 65535)], data(&[v6("fd00::3")]))],
             ),
         ),
-        ("relayed", set(&[Proto, Port], parts(&[Port]), true, &[(&[L4(6), PortRange(80, 89)], data(&[P(7000)]))])),
+        (
+            "relayed",
+            set(&[Type::Proto, Port], parts(&[Port]), true, &[(&[L4(6), PortRange(80, 89)], data(&[P(7000)]))]),
+        ),
         (
             "port_to_port",
             set(&[Port], parts(&[Port]), true, &[(&[PortRange(10, 20)], data(&[P(80)])), (&[P(30)], data(&[P(81)]))]),
