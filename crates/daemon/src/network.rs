@@ -116,8 +116,7 @@ impl Net {
         let world = Arc::new(RwLock::new(World { means: config.means, ..world }));
         let relay = Relay::new(world.clone());
         // Rules lead to the relay, and others keep strangers from it.
-        let ruled = config.means.firewall4 || config.means.firewall6;
-        let opened = if ruled { relay.open(read(&world).relay) } else { None };
+        let opened = if config.means.firewall6 { relay.open(read(&world).relay) } else { None };
         let (port, listening) = opened.unzip();
         if port != read(&world).relay {
             let change = vec![Fact::Relay(port)];
