@@ -685,3 +685,99 @@ fn both_families() {
         assert!(server.askers().iter().any(|peer| peer.ip().to_string() == "2001:db8::1"), "{:?}", server.askers());
     })
 }
+
+#[test]
+fn a_link_is_found_by_name() {
+    lab::alone(|lab| {
+        let (engine, _, server) = world(lab, &[], "");
+        start(lab, &engine, "importantData", &["-h", "mydb"]);
+        let source = start(lab, &engine, "web", &["--link", "importantData:db"]);
+        let target = own_address(&engine, "importantData");
+        for name in ["db", "mydb", "importantData"] {
+            answers(&source, name, &format!("NOERROR {target}"));
+        }
+        says(&engine, &["--link", "importantData:db", "busybox", "nslookup", "db"], &format!("Address: {target}"));
+        let other = start(lab, &engine, "other", &[]);
+        answers(&other, "db", "NXDOMAIN");
+        engine.ok(&["stop", "-t", "0", "importantData"]);
+        answers(&source, "db", "NXDOMAIN");
+        engine.ok(&["start", "importantData"]);
+        answers(&source, "db", &format!("NOERROR {}", own_address(&engine, "importantData")));
+        assert_eq!(server.asked(), [""; 0]);
+    })
+}
+
+#[test]
+fn members_of_a_network_find_each_other() {
+    lab::alone(|lab| {
+        let (engine, _, server) = world(lab, &[], "docker.com A 192.0.2.80");
+        engine.ok(&["network", "create", "--subnet", "10.1.0.0/24", "app"]);
+        engine.ok(&["network", "create", "--subnet", "10.2.0.0/24", "back"]);
+        engine.ok(&["network", "create", "--subnet", "10.3.0.0/24", "--internal", "vault"]);
+        let db = start(
+            lab,
+            &engine,
+            "db",
+            &["--net", "app", "--network-alias", "store", "-h", "called", "--ip", "10.1.0.10"],
+        );
+        let two = start(lab, &engine, "two", &["--net", "app", "--network-alias", "store", "--ip", "10.1.0.11"]);
+        let far = start(lab, &engine, "far", &["--net", "back", "--ip", "10.2.0.10"]);
+        let short = engine.ok(&["inspect", "-f", "{{.Id}}", "db"])[..12].to_owned();
+        for from in [&db, &two] {
+            for name in ["db", "DB", "called", &short, "db.app", "called.app"] {
+                answers(from, name, "NOERROR 10.1.0.10");
+            }
+            answers(from, "db AAAA", "NOERROR");
+            answers(from, "db MX", "NOERROR");
+            answers(from, "10.0.1.10.in-addr.arpa PTR", "NOERROR db.app");
+            answers(from, "99.0.1.10.in-addr.arpa PTR", "NXDOMAIN");
+            answers(from, "far", "NXDOMAIN");
+        }
+        says(&engine, &["--net", "app", "busybox", "nslookup", "db"], "Address: 10.1.0.10");
+        // All that have a name, one after the other first.
+        let order: Vec<String> = (0..4).map(|_| ask(&two, "store").to_string()).collect();
+        for first in ["NOERROR 10.1.0.10 10.1.0.11", "NOERROR 10.1.0.11 10.1.0.10"] {
+            assert!(order.iter().any(|answer| answer == first), "{order:?}");
+        }
+        answers(&far, "db", "NXDOMAIN");
+        answers(&two, "docker.com", "NOERROR 192.0.2.80");
+        // At once, and only as long as it is there; what its file of names held besides stays.
+        let edit = ["exec", "far", "sh", "-c", "echo '1.2.3.4 mine' >> /etc/hosts"];
+        engine.ok(&edit);
+        let before = file(&engine, "far", "/etc/hosts");
+        engine.ok(&["network", "connect", "--ip", "10.1.0.12", "--alias", "late", "app", "far"]);
+        answers(&far, "db", "NOERROR 10.1.0.10");
+        for name in ["far", "late", "far.app"] {
+            answers(&two, name, "NOERROR 10.1.0.12");
+        }
+        let own = engine.ok(&["exec", "far", "hostname"]).trim().to_owned();
+        assert_eq!(file(&engine, "far", "/etc/hosts"), format!("{before}10.1.0.12\t{own}\n"));
+        engine.ok(&["network", "disconnect", "app", "far"]);
+        answers(&far, "db", "NXDOMAIN");
+        answers(&two, "far", "NXDOMAIN");
+        answers(&two, "late", "NXDOMAIN");
+        answers(&far, "far", "NOERROR 10.2.0.10");
+        assert_eq!(file(&engine, "far", "/etc/hosts"), before);
+        engine.ok(&["rename", "db", "data"]);
+        answers(&two, "data", "NOERROR 10.1.0.10");
+        answers(&two, "db", "NXDOMAIN");
+        answers(&two, "10.0.1.10.in-addr.arpa PTR", "NOERROR data.app");
+        engine.ok(&["stop", "-t", "0", "two"]);
+        answers(&db, "store", "NOERROR 10.1.0.10");
+        assert_eq!(server.asked(), ["docker.com A"]);
+        // The same after the engine was away.
+        engine.kill9();
+        engine.start_again();
+        lab::wait_for("the resolver", ATTENTIVE, || db.dns(RESOLVER, "data").ok());
+        engine.ok(&["start", "two"]);
+        let two = inside(lab, &engine, "two");
+        answers(&two, "data", "NOERROR 10.1.0.10");
+        answers(&two, "store.app", "NOERROR 10.1.0.10 10.1.0.11");
+        // Who has no way out has nobody outside to ask, but names all the same.
+        let closed = start(lab, &engine, "closed", &["--net", "vault"]);
+        answers(&closed, "closed.vault", "NOERROR 10.3.0.2");
+        server.forget();
+        answers(&closed, "docker.com", "SERVFAIL");
+        assert_eq!(server.asked(), [""; 0]);
+    })
+}

@@ -10,8 +10,8 @@ use crate::error::{Doing, Error, Result};
 use crate::flows::Forgetting;
 use crate::held_ports::HeldPorts;
 use crate::relay::{Listening, Relay};
+use crate::resolver::{Note, Resolver};
 use crate::store::Store;
-use kernel::Door;
 use kernel::facts::HostRoute;
 use kernel::watch::{self, Moved, Watch, surprising};
 use plan::apply::{Applied, Kernel, apply};
@@ -93,8 +93,8 @@ pub struct Net {
 }
 
 impl Net {
-    /// Starts the thread on facts that were loaded and cleaned of the dead. The sockets by which sandboxes ask for names go to
-    /// `doors`. When this returns the kernel agrees with them.
+    /// Starts the thread on facts that were loaded and cleaned of the dead. The resolver gets the sockets by which sandboxes ask
+    /// it, and who can be found by name. When this returns the kernel agrees with the facts.
     ///
     /// # Errors
     /// The kernel's door cannot be opened (no right, no netlink), or the facts contradict each other.
@@ -103,7 +103,7 @@ impl Net {
         store: Arc<Store>,
         world: World,
         told: Box<dyn Fn(Notice) + Send>,
-        doors: Box<dyn FnMut(Door) + Send>,
+        resolver: Resolver,
     ) -> Result<Net> {
         let pins = config.exec_root.join("netns");
         let faults = plan::check::check(&world);
@@ -112,7 +112,11 @@ impl Net {
         }
         let mut kernel = kernel::Host::open(&pins).doing("open the kernel's network")?;
         let default_mtu = kernel.facts().doing("look at the host's network")?.default_mtu;
-        kernel.hand_listeners_to(doors);
+        let listeners = resolver.clone();
+        kernel.hand_listeners_to(move |door| listeners.tell(Note::Door(door)));
+        for endpoint in world.endpoints.values() {
+            resolver.tell_of(&world, endpoint);
+        }
         let world = Arc::new(RwLock::new(World { means: config.means, ..world }));
         let relay = Relay::new(world.clone());
         // Rules lead to the relay, and others keep strangers from it.
@@ -139,6 +143,7 @@ impl Net {
             around: Around::default(),
             warnings: warnings.clone(),
             relay,
+            resolver,
             _listening: listening,
         };
         owner.settle();
@@ -271,6 +276,8 @@ struct NetworkOwner {
     /// What was warned of.
     warnings: Arc<RwLock<Warnings>>,
     /// What the kernel cannot forward.
+    /// Whom containers ask for each other.
+    resolver: Resolver,
     relay: Relay,
     _listening: Option<[Listening; 2]>,
 }
@@ -545,6 +552,7 @@ impl NetworkOwner {
         let change = decide(&world).map_err(refused)?;
         let handovers = decide::handovers(&world, &change);
         let ports_go = ports::go(&world, &change);
+        self.resolver.follow(&world, &change);
         follow(&mut self.want, &mut world, &change);
         for handover in handovers {
             self.held.hand_over(&handover);

@@ -110,6 +110,25 @@ pub fn relinked(text: &str, known: &[String], links: &[Link], hostname: &str, do
     result
 }
 
+/// A `hosts` file after its container has come to a network, or has left one. All else in it stays as it is.
+pub fn moved(text: &str, came: &[IpAddr], gone: &[IpAddr], hostname: &str, domainname: &str) -> String {
+    let own = own_names(hostname, domainname);
+    let of = |addr: &IpAddr| {
+        let mut text = String::new();
+        line(&mut text, addr, &own);
+        text
+    };
+    let (came, gone): (Vec<String>, Vec<String>) = (came.iter().map(of).collect(), gone.iter().map(of).collect());
+    let mut result: String = text.split_inclusive('\n').filter(|line| !gone.iter().any(|gone| gone == line)).collect();
+    if !result.is_empty() && !result.ends_with('\n') {
+        result.push('\n');
+    }
+    for line in came.iter().filter(|line| !result.lines().any(|old| old == line.trim_end())).collect::<Vec<_>>() {
+        result.push_str(line);
+    }
+    result
+}
+
 /// `/etc/hosts` of an open container: the host's, and what was added.
 pub fn hosts_of_open(host_file: &str, extra: &[(String, IpAddr)]) -> String {
     let mut text = host_file.to_owned();
@@ -500,6 +519,18 @@ mod tests {
         check("x\n1.2.3.4\tdb h old", &both[..1], "x\n10.0.0.9\tdb h mydb\n");
         check("# mine", &both[..1], "# mine\n10.0.0.9\tdb h mydb\n");
         check("", &[], "");
+    }
+
+    #[test]
+    fn a_container_comes_and_goes() {
+        let file = "127.0.0.1\tlocalhost\n172.17.0.2\tfoo.example foo\n1.2.3.4 mine";
+        let came = moved(file, &[addr("10.1.0.2"), addr("fd01::2")], &[], "foo", "example");
+        assert_eq!(came, format!("{file}\n10.1.0.2\tfoo.example foo\nfd01::2\tfoo.example foo\n"));
+        assert_eq!(moved(&came, &[addr("10.1.0.2")], &[], "foo", "example"), came, "it is there already");
+        assert_eq!(moved(&came, &[], &[addr("10.1.0.2"), addr("fd01::2")], "foo", "example"), format!("{file}\n"));
+        // Another's line of that address stays.
+        assert_eq!(moved("10.1.0.2\tother\n", &[], &[addr("10.1.0.2")], "foo", ""), "10.1.0.2\tother\n");
+        assert_eq!(moved("", &[addr("10.1.0.2")], &[], "foo", ""), "10.1.0.2\tfoo\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@ use crate::container::spec::Restart;
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
 use crate::network::Wish;
+use crate::resolver::Note;
 use crate::supervise::Shim;
 use plan::ids::{ContainerId, SandboxId};
 use shim::Exit;
@@ -155,7 +156,7 @@ impl Engine {
                 error!(sandbox = %sandbox.short(), %error, "could not be closed");
                 continue;
             }
-            self.tell_gone(&sandbox, &places);
+            self.resolver.tell(Note::NoAsker(sandbox.clone()));
             for (_, network) in places {
                 self.events.network("disconnect", &network, &container.id);
             }

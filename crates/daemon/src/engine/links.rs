@@ -128,21 +128,29 @@ impl Engine {
         if !source.state.phase.is_alive() {
             return;
         }
-        let file = self.state_dir(&source.id).join("hosts");
-        // One at a time: each reads what the one before wrote.
-        let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = std::fs::read_to_string(&file).doing(format_args!("read {}", file.display())).and_then(|text| {
+        self.tell_asker(source);
+        self.edit_hosts(source, |text| {
             let bound = self.bound(source);
             let names =
                 |(link, target): &Bound| names::link_names(&link.alias, &self.host_name_of(target), &target.name);
             let known: Vec<String> = bound.iter().map(names).chain(gone.iter().cloned()).collect();
             let hostname = self.host_name_of(source);
             let lines = self.link_lines(source);
-            let new = names::relinked(&text, &known, &lines, &hostname, &source.spec.domainname);
+            names::relinked(text, &known, &lines, &hostname, &source.spec.domainname)
+        });
+    }
+
+    /// Changes a running container's file of names, which it may have written to itself.
+    pub(super) fn edit_hosts(&self, container: &Container, how: impl FnOnce(&str) -> String) {
+        let file = self.state_dir(&container.id).join("hosts");
+        // One at a time: each reads what the one before wrote.
+        let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = std::fs::read_to_string(&file).doing(format_args!("read {}", file.display())).and_then(|text| {
+            let new = how(&text);
             if new == text { Ok(()) } else { rewrite(&file, &new) }
         });
         if let Err(error) = told {
-            warn!(container = %source.name, %error, "the names of its links could not be brought up to date");
+            warn!(container = %container.name, %error, "its file of names could not be brought up to date");
         }
     }
 

@@ -46,7 +46,7 @@ use crate::error::{Doing, Error, Result};
 use crate::events::Events;
 use crate::network::{Net, Notice, Wish};
 use crate::oci::HostRights;
-use crate::resolver::{Note, Resolver};
+use crate::resolver::Resolver;
 use crate::store::Store;
 use crate::supervise::Shim;
 use crate::volumes::Volumes;
@@ -136,11 +136,7 @@ impl Engine {
             }
         };
         let resolver = Resolver::start()?;
-        let doors = {
-            let resolver = resolver.clone();
-            Box::new(move |door| resolver.tell(Note::Door(door)))
-        };
-        let net = Net::start(&config, store.clone(), survey.world.clone(), Box::new(told), doors)?;
+        let net = Net::start(&config, store.clone(), survey.world.clone(), Box::new(told), resolver.clone())?;
         let engine = Arc::new(Engine {
             images,
             volumes,

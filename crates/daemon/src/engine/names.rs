@@ -1,13 +1,12 @@
 //! What the resolver is told of containers, and the host's own name servers, which are followed while the engine runs.
 
-use super::Engine;
 use super::files::{has_ipv6, host_resolv_conf};
+use super::{DEFAULT_NETWORK, Engine};
 use crate::container::Container;
 use crate::container::spec::NetworkMode;
 use crate::error::{Doing, Result};
 use crate::resolver::{Asker, Note, Servers};
 use plan::dns::book::{self, Directory};
-use plan::ids::SandboxId;
 use plan::names::{self, ResolvConf};
 use plan::world::{Endpoint, Network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,34 +31,31 @@ const SETTLE: Duration = Duration::from_millis(20);
 const LOOK: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 impl Engine {
-    /// What a container is called, running or not: such names are nobody else's business.
+    /// What a container is called, running or not, and what it calls others: such names are nobody else's business.
     pub(super) fn tell_called(&self, container: &Container) {
-        let names = vec![container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
-        self.resolver.tell(Note::Called(container.id.clone(), names));
+        let spec = &container.spec.network;
+        let own = [container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
+        let aliases = spec.places.iter().flat_map(|place| place.aliases.iter().cloned());
+        let links = spec.links.iter().map(|link| link.alias.clone());
+        self.resolver.tell(Note::Called(container.id.clone(), own.into_iter().chain(aliases).chain(links).collect()));
     }
 
-    /// Who asks from a container's own sandbox, and what others of its networks may know of it. Nobody does from one that is on
-    /// no network.
+    /// Who asks from a container's own sandbox. Nobody does from one that is on no network. (Who can be found there by name
+    /// follows from the facts about the network.)
     pub(super) fn tell_asker(&self, container: &Container) {
         let Some(sandbox) = &container.kept.sandbox else { return };
         let places = self.net.places(sandbox);
-        if places.is_empty() {
-            return;
+        if !places.is_empty() {
+            self.resolver.tell(Note::Asker(sandbox.clone(), Box::new(self.asker(container, &places))));
         }
-        for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
-            let names = self.names_on(container, network);
-            let addrs = endpoint.addrs().collect();
-            self.resolver.tell(Note::Member(network.id.clone(), endpoint.id.clone(), names, addrs));
-        }
-        self.resolver.tell(Note::Asker(sandbox.clone(), Box::new(self.asker(container, &places))));
     }
 
-    /// A sandbox is closed.
-    pub(super) fn tell_gone(&self, sandbox: &SandboxId, places: &[(Endpoint, Network)]) {
-        self.resolver.tell(Note::NoAsker(sandbox.clone()));
-        for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
-            self.resolver.tell(Note::NoMember(network.id.clone(), endpoint.id.clone()));
-        }
+    /// A running container has come to a network, or has left one.
+    pub(super) fn tell_places(&self, container: &Container, came: &[IpAddr], gone: &[IpAddr]) {
+        self.tell_called(container);
+        self.tell_asker(container);
+        let hostname = self.host_name_of(container);
+        self.edit_hosts(container, |text| names::moved(text, came, gone, &hostname, &container.spec.domainname));
     }
 
     fn asker(&self, container: &Container, places: &[(Endpoint, Network)]) -> Asker {
@@ -68,6 +64,10 @@ impl Engine {
         // That there is no gateway to name has been said when the container was started.
         for (nth, (name, addr)) in self.extra_hosts(container).unwrap_or_default().iter().enumerate() {
             hosts.add(&nth, [name.as_str()], &[*addr]);
+        }
+        let mut links = Directory::default();
+        for (nth, link) in self.link_lines(container).iter().enumerate() {
+            links.add(&nth, [link.alias.as_str(), &link.hostname, &link.name], &[link.addr]);
         }
         let mut itself = Directory::default();
         let hostname = self.host_name_of(container);
@@ -88,19 +88,12 @@ impl Engine {
             four.into_iter().chain(network.v6.as_ref().map(|v6| v6.net.into()))
         });
         let names = book::Asker {
-            own: vec![hosts, itself],
-            networks: places.iter().filter(|(_, net)| has_names(net)).map(|(_, net)| net.id.clone()).collect(),
+            own: vec![hosts, links, itself],
+            networks: by_precedence(places).map(|network| network.id.clone()).collect(),
             subnets: subnets.collect(),
             wants_dots: names::wants_dots(&overrides.options),
         };
         Asker { names, servers }
-    }
-
-    /// What a container is called on a network with names: the first is what its addresses are called.
-    fn names_on(&self, container: &Container, network: &Network) -> Vec<String> {
-        let bare = [container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
-        let qualified = bare.iter().map(|name| format!("{name}.{}", network.name)).collect::<Vec<_>>();
-        qualified.into_iter().chain(bare).collect()
     }
 
     /// Tells the resolver of the host's servers now, and of every change from now on; running containers' files follow too.
@@ -156,9 +149,15 @@ impl Engine {
     }
 }
 
-/// Members of the default bridge do not know each other by name.
-fn has_names(network: &Network) -> bool {
-    network.name != super::DEFAULT_NETWORK
+/// The networks on which a container finds others by name; a name that is known on several is the first one's.
+fn by_precedence(places: &[(Endpoint, Network)]) -> impl Iterator<Item = &Network> {
+    let mut places: Vec<&(Endpoint, Network)> =
+        places.iter().filter(|(_, network)| network.name != DEFAULT_NETWORK).collect();
+    // As the way out is chosen (row A9.7).
+    places.sort_by_key(|(endpoint, network)| {
+        (!endpoint.gateway, std::cmp::Reverse(endpoint.priority), network.internal, &network.name)
+    });
+    places.into_iter().map(|(_, network)| network)
 }
 
 /// The files and directories through which the host's `resolv.conf` can become another.

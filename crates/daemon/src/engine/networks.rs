@@ -214,6 +214,9 @@ impl Engine {
         });
         self.store.put_container(&container)?;
         if !chosen.is_empty() {
+            let here = chosen.iter().filter(|(_, on)| on.id == network.id);
+            let came: Vec<IpAddr> = here.flat_map(|(endpoint, _)| endpoint.addrs()).collect();
+            self.tell_places(&container, &came, &[]);
             self.events.network("connect", &network, &container.id);
             self.tell_sources(&container.id);
         }
@@ -268,7 +271,7 @@ impl Engine {
             let places = self.net.places(&sandbox);
             if let Some((endpoint, _)) = places.iter().find(|(endpoint, _)| endpoint.network == network.id) {
                 self.net.wish(Wish::Disconnect(endpoint.id.clone())).await?;
-                left = Some(network);
+                left = Some((network, endpoint.addrs().collect::<Vec<IpAddr>>()));
             }
             let chosen = self.net.places(&sandbox);
             cell.change(|container| keep_places(container, &chosen));
@@ -278,7 +281,8 @@ impl Engine {
             container.kept.places.remove(&place.network);
         });
         self.store.put_container(&container)?;
-        if let Some(network) = left {
+        if let Some((network, gone)) = left {
+            self.tell_places(&container, &[], &gone);
             self.events.network("disconnect", &network, &container.id);
             self.tell_sources(&container.id);
         }

@@ -123,8 +123,8 @@ impl Engine {
         }
         self.containers.release(&old);
         self.tell_called(&container);
-        self.tell_asker(&container);
         self.rename_endpoints(&container).await?;
+        self.tell_asker(&container);
         if let Err(error) = self.tell_of_name(&container, &old).await {
             warn!(container = %container.name, %error, "those who are linked to it were not told of its name");
         }

@@ -18,6 +18,7 @@ use crate::error::{Doing, Result};
 use plan::dns::book;
 use plan::ids::{ContainerId, EndpointId, NetworkId, SandboxId};
 use plan::names::Server;
+use plan::world::{Change, Endpoint, Fact, World};
 use rustix::event::{EventfdFlags, eventfd};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -84,6 +85,38 @@ impl Resolver {
             Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).doing("make the resolver's bell")?);
         thread::start(inbox, bell.clone())?;
         Ok(Resolver { notes, bell })
+    }
+
+    /// Tells it of an endpoint that others may find by name: by each of its names, alone and with the network's behind it.
+    pub fn tell_of(&self, world: &World, endpoint: &Endpoint) {
+        let Some(network) = world.networks.get(&endpoint.network).filter(|_| !endpoint.names.is_empty()) else {
+            return;
+        };
+        let qualified = endpoint.names.iter().map(|name| format!("{name}.{}", network.name));
+        // The first is what its addresses are called.
+        let names = qualified.chain(endpoint.names.iter().cloned()).collect();
+        self.tell(Note::Member(endpoint.network.clone(), endpoint.id.clone(), names, endpoint.addrs().collect()));
+    }
+
+    /// Tells it what a change of the facts means for names; `before` are the facts that it changes.
+    pub fn follow(&self, before: &World, change: &Change) {
+        for fact in change {
+            let id = match fact {
+                Fact::Endpoint(endpoint) => &endpoint.id,
+                Fact::NoEndpoint(id, _) => id,
+                _ => continue,
+            };
+            let new = if let Fact::Endpoint(new) = fact { Some(new) } else { None };
+            match new.filter(|new| !new.names.is_empty()) {
+                Some(new) => self.tell_of(before, new),
+                None => {
+                    let old = before.endpoints.get(id).filter(|old| !old.names.is_empty());
+                    if let Some(old) = old {
+                        self.tell(Note::NoMember(old.network.clone(), id.clone()));
+                    }
+                }
+            }
+        }
     }
 
     /// Tells it something. In order: what was told before is known when this is.

@@ -163,15 +163,16 @@ impl Book {
             return Verdict::Forward;
         }
         let networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
+        let networks = networks.map(|directory| directory as &dyn Source);
         let own = asker.own.iter().map(|directory| directory as &dyn Source);
-        let sources = own.chain(networks.map(|directory| directory as &dyn Source));
         if query.kind == kind::PTR
             && let Some(addr) = query.name.reversed_address()
         {
-            return reverse(asker, sources, addr);
+            // All members of a network call an address the same.
+            return reverse(asker, networks.chain(own), addr);
         }
         let name = query.name.as_bytes();
-        for source in sources {
+        for source in own.chain(networks) {
             let mut addrs = Vec::new();
             let fits = |addr: &IpAddr| query.kind == if addr.is_ipv4() { kind::A } else { kind::AAAA };
             if !source.addrs(name, &mut |addr| {
