@@ -123,7 +123,7 @@ impl Reader {
             }
             // NFTA_BYTEORDER_LEN: nft turns the bytes of a protocol's number around, which is one byte.
             "byteorder" if attrs.be32(4) == Some(1) => Some(()),
-            "byteorder" => self.to_network_order(attrs),
+            "byteorder" => self.network_order(attrs),
             "rt" => self.load(attrs.be32(1)?, (attrs.be32(2)? == expression::ROUTE_MSS).then_some(Load::RouteMss)?),
             "exthdr" => self.set_option(attrs),
             "bitwise" => self.bitwise(attrs),
@@ -228,7 +228,7 @@ impl Reader {
         self.load(attrs.be32(1)?, load)
     }
 
-    fn to_network_order(&mut self, attrs: Attrs<'_>) -> Option<()> {
+    fn network_order(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let in_place = word(attrs.be32(1)?) == Some(0) && word(attrs.be32(2)?) == Some(0);
         let op = (attrs.be32(3)?, attrs.be32(4)?, attrs.be32(5)?);
         let known = op == (expression::TO_NETWORK_ORDER, expression::MAXSEG_LEN, expression::MAXSEG_LEN);
