@@ -1,6 +1,6 @@
 use super::{Engine, make_private_dir, naming, new_id};
 use crate::config::OWN_RUNTIME;
-use crate::container::spec::Spec;
+use crate::container::spec::{NetworkMode, Spec};
 use crate::container::{Container, Kept, State};
 use crate::error::{Doing, Error, Result};
 use crate::volumes::Resolved;
@@ -69,10 +69,17 @@ impl Engine {
         &self,
         id: &ContainerId,
         name: &str,
-        spec: Spec,
-        asked: serde_json::Value,
+        mut spec: Spec,
+        mut asked: serde_json::Value,
         image: &images::Image,
     ) -> Result<Created> {
+        // A target that is there is meant itself, whatever it will be called later; one that is not may come.
+        if let NetworkMode::Joined(target) = &mut spec.network.mode
+            && let Ok(cell) = self.find(target)
+        {
+            *target = cell.id.to_string();
+            asked["HostConfig"]["NetworkMode"] = format!("container:{target}").into();
+        }
         // An unknown runtime is the caller's doing, and better told now than at the start.
         let probe = spec.runtime.as_deref().unwrap_or_default();
         let known = probe.is_empty() || probe == OWN_RUNTIME || self.config.runtimes.contains_key(probe);

@@ -129,7 +129,7 @@ impl Engine {
         let container = cell.snapshot();
         alive.sandbox.clone_from(&joined.sandbox);
         self.store.put_alive(&cell.id, &alive)?;
-        let foreign = joined.files_of.is_some();
+        let foreign = matches!(container.spec.network.mode, NetworkMode::Joined(_));
         cell.change(|container| container.kept.joined = joined.sandbox.clone().filter(|_| foreign));
 
         let bundle = self.bundle(&cell.id);
@@ -192,8 +192,7 @@ impl Engine {
 
     /// Another container's sandbox (rows A10 of the Engine's habits: the texts are Docker's).
     fn join_container(&self, own: &str, target: &str) -> Result<Joined> {
-        let doing = "joining network namespace of container";
-        let target = self.find(target).map_err(|error| Error::NotFound(format!("{doing}: {error}")))?.snapshot();
+        let target = self.find(target).map_err(|error| Error::NotFound(format!("{JOINING}: {error}")))?.snapshot();
         if target.id.as_str() == own {
             return Err(Error::Invalid("cannot join own network namespace".into()));
         }
@@ -215,15 +214,29 @@ impl Engine {
             }
         }
         let sandbox = match &target.spec.network.mode {
-            NetworkMode::Open => {
-                return Ok(Joined { ns: NetNs::Host, sandbox: None, files_of: Some(target) });
-            }
-            _ => target.kept.sandbox.clone(),
+            NetworkMode::Open => None,
+            // Where the target is that it joined itself; in the host's network, if that one is.
+            NetworkMode::Joined(_) => target.kept.joined.clone(),
+            _ => Some(target.kept.sandbox.clone().ok_or_else(|| no_sandbox(&target))?),
         };
-        let sandbox = sandbox
-            .filter(|id| self.net.world().sandboxes.contains_key(id))
-            .ok_or_else(|| Error::Fault(format!("{doing}: {} has no sandbox", target.name)))?;
-        Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: Some(target) })
+        let gone = |id: &SandboxId| !self.net.world().sandboxes.contains_key(id);
+        if sandbox.as_ref().is_some_and(gone) {
+            return Err(no_sandbox(&target));
+        }
+        let ns = sandbox.as_ref().map_or(NetNs::Host, |sandbox| NetNs::Path(self.net.pin(sandbox)));
+        Ok(Joined { ns, sandbox, files_of: self.host_of(target) })
+    }
+
+    /// The container in whose network this one is, over any number of joins; `None` if it is gone while its guests live on.
+    fn host_of(&self, mut guest: Arc<Container>) -> Option<Arc<Container>> {
+        // Nobody can join himself, but a name may have gone from one container to another.
+        for _ in 0..=self.containers.all().len() {
+            match &guest.spec.network.mode {
+                NetworkMode::Joined(next) => guest = self.snapshot(next).ok()?,
+                _ => return Some(guest),
+            }
+        }
+        None
     }
 
     /// A sandbox of the container's own: the one it had, if that is still there, or a new one.
@@ -378,6 +391,12 @@ pub(super) fn port_wishes(spec: &NetworkSpec) -> Vec<PortWish> {
 pub(super) fn port_wish(publish: &Publish) -> PortWish {
     let Publish { proto, host_ip, host_ports: host_port, inner } = *publish;
     PortWish { proto, host_ip, host_port, inner, count: 1 }
+}
+
+const JOINING: &str = "joining network namespace of container";
+
+fn no_sandbox(target: &Container) -> Error {
+    Error::Fault(format!("{JOINING}: {} has no sandbox", target.name))
 }
 
 /// A refusal or fault with words before it.
