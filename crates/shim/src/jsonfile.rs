@@ -1,8 +1,8 @@
-use crate::stamp;
+use crate::{pack, stamp};
 use shim::LogConfig;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Docker's log copier cuts longer lines into entries of this many bytes, all but the last without a newline.
 const LINE: usize = 16 * 1024;
@@ -13,6 +13,8 @@ pub struct JsonFile {
     file: File,
     size: u64,
     lines: [Line; 2],
+    /// `"attrs":{…},` or nothing.
+    attrs: String,
 }
 
 /// What came of one stream since its last newline.
@@ -28,7 +30,11 @@ impl JsonFile {
     pub fn open(config: LogConfig) -> io::Result<JsonFile> {
         let file = open(&config, false)?;
         let size = file.metadata()?.len();
-        Ok(JsonFile { config, file, size, lines: Default::default() })
+        let attrs = match config.attrs.is_empty() {
+            true => String::new(),
+            false => format!("\"attrs\":{},", serde_json::to_string(&config.attrs)?),
+        };
+        Ok(JsonFile { config, file, size, lines: Default::default(), attrs })
     }
 
     /// Takes what came from a stream (1 stdout, 2 stderr) and writes the lines that are complete.
@@ -75,11 +81,9 @@ impl JsonFile {
         let start = entries.len();
         entries.push_str("{\"log\":\"");
         escape(entries, text);
-        entries.push_str(if stream == 2 {
-            "\",\"stream\":\"stderr\",\"time\":\""
-        } else {
-            "\",\"stream\":\"stdout\",\"time\":\""
-        });
+        entries.push_str(if stream == 2 { "\",\"stream\":\"stderr\"," } else { "\",\"stream\":\"stdout\"," });
+        entries.push_str(&self.attrs);
+        entries.push_str("\"time\":\"");
         stamp::push(entries, at);
         entries.push_str("\"}\n");
         let Some(max) = self.config.max_size else { return };
@@ -102,22 +106,27 @@ impl JsonFile {
     /// `PATH.1` becomes `PATH.2` and so on, `PATH` becomes `PATH.1`; a single file is emptied. What cannot be renamed is
     /// written on: too big a log is better than none.
     fn rotate(&mut self) {
-        for number in (1..self.config.max_files.saturating_sub(1)).rev() {
-            let _ = fs::rename(self.numbered(number), self.numbered(number + 1));
-        }
+        let log = &self.config.path;
         if self.config.max_files > 1 {
-            let _ = fs::rename(&self.config.path, self.numbered(1));
+            let _lock = pack::lock(log);
+            let oldest = self.config.max_files - 1;
+            let names: [fn(&Path, u32) -> PathBuf; 2] = [pack::numbered, pack::packed];
+            for name in names {
+                let _ = fs::remove_file(name(log, oldest));
+                for number in (1..oldest).rev() {
+                    let _ = fs::rename(name(log, number), name(log, number + 1));
+                }
+            }
+            let _ = fs::rename(log, pack::numbered(log, 1));
         }
         if let Ok(file) = open(&self.config, self.config.max_files <= 1) {
             self.size = file.metadata().map_or(0, |meta| meta.len());
             self.file = file;
         }
-    }
-
-    fn numbered(&self, number: u32) -> PathBuf {
-        let mut path = self.config.path.clone().into_os_string();
-        path.push(format!(".{number}"));
-        path.into()
+        if self.config.compress && self.config.max_files > 1 {
+            // Uncompressed it is as readable.
+            let _ = pack::start(&self.config.path);
+        }
     }
 }
 
@@ -177,7 +186,13 @@ mod tests {
 
     fn log(max_size: Option<u64>, max_files: u32) -> (tempfile::TempDir, JsonFile) {
         let dir = tempfile::tempdir().unwrap();
-        let config = LogConfig { path: dir.path().join("c.log"), max_size, max_files };
+        let config = LogConfig {
+            path: dir.path().join("c.log"),
+            max_size,
+            max_files,
+            compress: false,
+            attrs: Default::default(),
+        };
         (dir, JsonFile::open(config).unwrap())
     }
 
@@ -206,6 +221,21 @@ mod tests {
             assert_eq!((have.0.as_str(), have.1.as_str()), want);
         }
         assert_eq!(have.len(), 4);
+    }
+
+    #[test]
+    fn attributes_come_with_every_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.log");
+        let attrs = [("tag".to_owned(), "a \"b\"".to_owned())].into();
+        let mut log =
+            JsonFile::open(LogConfig { path: path.clone(), max_size: None, max_files: 1, compress: false, attrs })
+                .unwrap();
+        log.take(1, b"one\n");
+        let text = fs::read_to_string(path).unwrap();
+        let (before, _) = text.split_once("\"time\"").unwrap();
+        assert_eq!(before, r#"{"log":"one\n","stream":"stdout","attrs":{"tag":"a \"b\""},"#);
+        assert!(serde_json::from_str::<Value>(&text).is_ok());
     }
 
     #[test]

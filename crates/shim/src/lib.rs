@@ -53,6 +53,12 @@ pub struct LogConfig {
     pub max_size: Option<u64>,
     /// How many files to keep in all; 1 truncates.
     pub max_files: u32,
+    /// Compress files that were rotated away, to `PATH.1.gz` and so on.
+    #[serde(default)]
+    pub compress: bool,
+    /// What each entry says besides (`attrs`); left out when there is nothing.
+    #[serde(default)]
+    pub attrs: std::collections::BTreeMap<String, String>,
 }
 
 /// One request a connection.

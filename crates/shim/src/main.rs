@@ -13,6 +13,8 @@ mod keeper;
 mod oci;
 /// Whether the kernel's out-of-memory killer was there.
 mod oom;
+/// Compressing logs that were rotated away.
+mod pack;
 /// What a shim makes of itself before it runs anything.
 mod setup;
 /// Times as Docker writes them.
@@ -25,10 +27,21 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    let (Some(bundle), None) = (args.next(), args.next()) else {
-        eprintln!("berth-shim: usage: berth-shim BUNDLE (started by berth's engine, not by hand)");
-        return ExitCode::from(2);
+    let (bundle, log) = match (args.next(), args.next(), args.next()) {
+        (Some(bundle), None, None) => (bundle, None),
+        (Some(flag), Some(log), None) if flag == pack::FLAG => (flag, Some(PathBuf::from(log))),
+        _ => {
+            eprintln!("berth-shim: usage: berth-shim BUNDLE (started by berth's engine, not by hand)");
+            return ExitCode::from(2);
+        }
     };
+    if let Some(log) = log {
+        return match pack::pack(&log) {
+            Ok(()) => ExitCode::SUCCESS,
+            // The log lies there as it was.
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     match setup::prepare(PathBuf::from(bundle)).and_then(|house| keeper::Keeper::new(house).run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -45,25 +45,33 @@ pub fn ulimit(name: &str, soft: i64, hard: i64) -> Result<(u64, u64)> {
     Ok((low, high))
 }
 
+/// Docker's limits of the driver `local`, which keeps little unless told otherwise.
+const LOCAL_SIZE: u64 = 20 * 1024 * 1024;
+const LOCAL_FILES: u32 = 5;
+
 /// A log driver with its options.
 ///
 /// # Errors
 /// A driver or an option that there is not, a value that is wrong.
 pub fn log_spec(driver: &str, options: &BTreeMap<String, String>) -> Result<LogSpec> {
-    if driver == "none" {
-        return Ok(LogSpec::Nowhere);
-    }
-    if driver != "json-file" {
-        return Err(Error::Invalid(format!(
-            "logger: no log driver named '{driver}' is registered; berth has json-file and none"
-        )));
-    }
-    let (mut max_size, mut max_files) = (None, 1);
+    let local = match driver {
+        "none" => return Ok(LogSpec::Nowhere),
+        "json-file" => false,
+        "local" => true,
+        _ => {
+            return Err(Error::Invalid(format!(
+                "logger: no log driver named '{driver}' is registered; berth has json-file, local and none"
+            )));
+        }
+    };
+    check_mode(options)?;
+    let (mut max_size, mut max_files) = if local { (Some(LOCAL_SIZE), LOCAL_FILES) } else { (None, 1) };
+    let mut compress = false;
     for (key, value) in options {
         let invalid = |why: &str| Error::Invalid(format!("invalid value {value:?} for log opt '{key}': {why}"));
         let absent = |what: &str| Err(Error::Absent(format!("log opt '{key}={value}': {what} is not there yet")));
         match key.as_str() {
-            "max-size" if value == "-1" => max_size = None,
+            "max-size" if value == "-1" && !local => max_size = None,
             "max-size" => {
                 let bytes = bytes_of(value, 1000.0).ok_or_else(|| invalid("it is a size such as 10m"))?;
                 max_size = Some(bytes).filter(|bytes| *bytes > 0);
@@ -75,17 +83,53 @@ pub fn log_spec(driver: &str, options: &BTreeMap<String, String>) -> Result<LogS
                     return Err(Error::Invalid("max-file cannot be less than 1".into()));
                 }
             }
-            "compress" if value == "false" => {}
-            "compress" => return absent("compressing rotated logs"),
-            "mode" if value == "blocking" => {}
-            "mode" => return absent("dropping output instead of waiting for the log"),
-            "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {
-                return absent("more than time and stream in a log");
+            "compress" => {
+                compress = truth(value).ok_or_else(|| invalid("it is true or false"))?;
             }
+            // What is written to a file is never held up for long, so there is nothing to drop.
+            "mode" | "max-buffer-size" => {}
+            "labels" | "env" if !local => {}
+            "tag" if !local => crate::logs::check_tag(value)?,
+            "labels-regex" | "env-regex" if !local => return absent("choosing by a regular expression"),
+            _ if local => return Err(Error::Invalid(format!("unknown log opt '{key}' for log driver local"))),
             _ => return Err(Error::Invalid(format!("unknown log opt '{key}' for json-file log driver"))),
         }
     }
-    Ok(LogSpec::JsonFile { max_size, max_files })
+    if compress && !local && (max_files < 2 || max_size.is_none()) {
+        return Err(Error::Invalid(
+            "compress cannot be true when max-file is less than 2 or max-size is not set".into(),
+        ));
+    }
+    let options = options.clone();
+    Ok(match local {
+        true => LogSpec::Local { max_size, max_files, options },
+        false => LogSpec::JsonFile { max_size, max_files, options },
+    })
+}
+
+/// Whether output waits for its log.
+fn check_mode(options: &BTreeMap<String, String>) -> Result<()> {
+    let mode = options.get("mode").map_or("", String::as_str);
+    if !["", "blocking", "non-blocking"].contains(&mode) {
+        return Err(Error::Invalid(format!("logger: logging mode not supported: {mode}")));
+    }
+    let Some(size) = options.get("max-buffer-size") else { return Ok(()) };
+    if mode != "non-blocking" {
+        return Err(Error::Invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'".into()));
+    }
+    match bytes_of(size, 1024.0) {
+        Some(_) => Ok(()),
+        None => Err(Error::Invalid(format!("logger: max-buffer-size: invalid size: '{size}'"))),
+    }
+}
+
+/// Go's `ParseBool`.
+pub fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -117,19 +161,49 @@ mod tests {
 
     #[test]
     fn log_options_are_dockers() {
-        let options = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let ten = log_spec("json-file", &options(&[("max-size", "10m"), ("max-file", "3")])).unwrap();
-        assert_eq!(ten, LogSpec::JsonFile { max_size: Some(10_000_000), max_files: 3 });
+        let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+        };
+        let told = options(&[("max-size", "10m"), ("max-file", "3"), ("mode", "non-blocking"), ("tag", "{{.Name}}")]);
+        let ten = log_spec("json-file", &told).unwrap();
+        assert_eq!(ten, LogSpec::JsonFile { max_size: Some(10_000_000), max_files: 3, options: told });
         assert_eq!(log_spec("none", &options(&[])).unwrap(), LogSpec::Nowhere);
-        for (pairs, text) in [
-            (&[("max-file", "0")][..], "max-file cannot be less than 1"),
-            (&[("max-size", "big")], "invalid value \"big\" for log opt 'max-size': it is a size such as 10m"),
-            (&[("max-size", "0")], "invalid value \"0\" for log opt 'max-size': max-size must be a positive number"),
-            (&[("colour", "red")], "unknown log opt 'colour' for json-file log driver"),
-            (&[("compress", "true")], "log opt 'compress=true': compressing rotated logs is not there yet"),
+        let local = log_spec("local", &options(&[])).unwrap();
+        assert_eq!(local, LogSpec::Local { max_size: Some(20 << 20), max_files: 5, options: BTreeMap::new() });
+        for (driver, pairs, text) in [
+            ("json-file", &[("max-file", "0")][..], "max-file cannot be less than 1"),
+            (
+                "json-file",
+                &[("max-size", "big")],
+                "invalid value \"big\" for log opt 'max-size': it is a size such as 10m",
+            ),
+            (
+                "json-file",
+                &[("max-size", "0")],
+                "invalid value \"0\" for log opt 'max-size': max-size must be a positive number",
+            ),
+            ("json-file", &[("colour", "red")], "unknown log opt 'colour' for json-file log driver"),
+            (
+                "json-file",
+                &[("compress", "maybe")],
+                "invalid value \"maybe\" for log opt 'compress': it is true or false",
+            ),
+            (
+                "json-file",
+                &[("compress", "true")],
+                "compress cannot be true when max-file is less than 2 or max-size is not set",
+            ),
+            ("json-file", &[("mode", "fast")], "logger: logging mode not supported: fast"),
+            (
+                "json-file",
+                &[("max-buffer-size", "1m")],
+                "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+            ),
+            ("local", &[("labels", "a")], "unknown log opt 'labels' for log driver local"),
         ] {
-            assert_eq!(log_spec("json-file", &options(pairs)).unwrap_err().to_string(), text);
+            assert_eq!(log_spec(driver, &options(pairs)).unwrap_err().to_string(), text);
         }
+        assert!(log_spec("json-file", &options(&[("tag", "{{.Colour}}")])).is_err());
         assert!(log_spec("syslog", &options(&[])).unwrap_err().to_string().contains("'syslog'"));
     }
 }

@@ -267,7 +267,7 @@ pub const ROWS: &[Row] = &[
         "true",
         "Containers live on while the engine is down",
     ),
-    row("log-driver", "log-driver", Text, Used, "json-file", "Default log driver: json-file or none"),
+    row("log-driver", "log-driver", Text, Used, "json-file", "Default log driver: json-file, local or none"),
     row("log-format", "log-format", Text, Used, "text", "Form of the engine's own log: text or json"),
     short('l', row("log-level", "log-level", Text, Used, "info", "trace, debug, info, warn, error or fatal")),
     row("log-opt", "log-opts", Map, Used, "", "Default options of the log driver, KEY=VALUE"),

@@ -24,7 +24,7 @@ fn nothing_told_is_the_defaults() {
     assert_eq!(config.data_root, PathBuf::from("/var/lib/berth"));
     assert_eq!(config.exec_root, PathBuf::from("/run/berth"));
     assert_eq!(config.pidfile, PathBuf::from("/run/berth/berth.pid"));
-    assert_eq!(config.log, LogSpec::JsonFile { max_size: None, max_files: 1 });
+    assert_eq!(config.log, LogSpec::JsonFile { max_size: None, max_files: 1, options: Default::default() });
     assert_eq!(config.shm_size, 64 << 20);
     assert_eq!(config.default_runtime, OWN_RUNTIME);
     assert!(config.warnings.is_empty() && !config.init);
@@ -56,7 +56,7 @@ fn flags_and_file_say_the_same_in_their_own_ways() {
     assert_eq!(format!("{by_flags:?}"), format!("{by_file:?}"));
     assert_eq!(by_file.ulimits["nofile"], (10, 20));
     assert_eq!(by_file.seccomp, Seccomp::Unconfined);
-    assert_eq!(by_file.log, LogSpec::JsonFile { max_size: Some(1000), max_files: 2 });
+    assert!(matches!(by_file.log, LogSpec::JsonFile { max_size: Some(1000), max_files: 2, .. }));
     let wish = by_file.default_network().unwrap().unwrap();
     assert_eq!(wish.subnets.len(), 2);
     assert_eq!(wish.subnets[0].gateway, Some("10.9.0.1".parse().unwrap()));

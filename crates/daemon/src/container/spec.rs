@@ -110,9 +110,47 @@ pub enum LogSpec {
         max_size: Option<u64>,
         /// Files in all.
         max_files: u32,
+        /// The options as told.
+        #[serde(default)]
+        options: BTreeMap<String, String>,
+    },
+    /// `local`: a form of the engine's own, which only the engine reads. It is the same as the other.
+    Local {
+        /// Bytes until rotation.
+        max_size: Option<u64>,
+        /// Files in all.
+        max_files: u32,
+        /// The options as told.
+        options: BTreeMap<String, String>,
     },
     /// `none`
     Nowhere,
+}
+
+impl LogSpec {
+    /// The driver's name.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            LogSpec::JsonFile { .. } => "json-file",
+            LogSpec::Local { .. } => "local",
+            LogSpec::Nowhere => "none",
+        }
+    }
+
+    /// Its options as told.
+    pub fn options(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        match self {
+            LogSpec::JsonFile { options, .. } | LogSpec::Local { options, .. } => options,
+            LogSpec::Nowhere => &NONE,
+        }
+    }
+
+    /// Files that were rotated away are compressed: `local` does that unless told otherwise.
+    pub fn compresses(&self) -> bool {
+        let told = self.options().get("compress").and_then(|text| crate::config::options::truth(text));
+        told.unwrap_or(matches!(self, LogSpec::Local { .. }))
+    }
 }
 
 /// Everything about its network.

@@ -9,7 +9,7 @@ use crate::network::Wish;
 use crate::oci::{self, Inputs, NetNs};
 use crate::store::Alive;
 use crate::supervise::{self, Shim};
-use crate::{rootfs, users};
+use crate::{logs, rootfs, users};
 use plan::decide::AttachWish;
 use plan::ids::SandboxId;
 use plan::ports::{PortWish, in_ranges};
@@ -316,8 +316,10 @@ impl Engine {
         std::fs::write(&file, text).doing(format_args!("write {}", file.display()))?;
         let log = match container.spec.log {
             LogSpec::Nowhere => None,
-            LogSpec::JsonFile { max_size, max_files } => {
-                Some(shim::LogConfig { path: self.log_file(&container.id), max_size, max_files })
+            LogSpec::JsonFile { max_size, max_files, .. } | LogSpec::Local { max_size, max_files, .. } => {
+                let (path, attrs) = (self.log_file(&container.id), logs::attributes(container));
+                let compress = container.spec.log.compresses();
+                Some(shim::LogConfig { path, max_size, max_files, compress, attrs })
             }
         };
         let config = shim::Config {

@@ -258,6 +258,7 @@ pub async fn logs(ask: Ask) -> Result<Answer> {
         since: moment("since")?,
         until: moment("until")?,
         timestamps: ask.query.is("timestamps"),
+        details: ask.query.is("details"),
         stdout,
         stderr,
         raw: container.spec.tty,

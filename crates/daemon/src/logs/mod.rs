@@ -7,15 +7,22 @@ use bytes::Bytes;
 use rustix::fs::inotify;
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+
+/// What each entry says besides its line.
+mod extra;
+/// One file of a log.
+mod part;
+
+pub use extra::{attributes, check_tag};
+use part::Part;
 
 /// How much is read from a file at a time, and about how much is answered at a time.
 const BLOCK: usize = 64 * 1024;
@@ -37,6 +44,8 @@ pub struct Wanted {
     pub stdout: bool,
     /// Standard error.
     pub stderr: bool,
+    /// Each line with what the log driver's options add to it.
+    pub details: bool,
     /// Bytes as the terminal had them, without frames.
     pub raw: bool,
 }
@@ -49,6 +58,8 @@ struct Entry<'a> {
     stream: Cow<'a, str>,
     #[serde(borrow, default)]
     time: Cow<'a, str>,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
 }
 
 /// A log being read.
@@ -56,7 +67,7 @@ pub struct Reader {
     path: PathBuf,
     wanted: Wanted,
     /// Oldest first; the last one is still written.
-    files: VecDeque<File>,
+    files: VecDeque<Part>,
     /// How far the first of them was read.
     at: u64,
     /// The beginning of an entry whose end is not there yet.
@@ -92,7 +103,7 @@ impl Reader {
         let mut out = Vec::new();
         let mut block = vec![0; BLOCK];
         while out.len() < BLOCK && !self.ended {
-            let Some(file) = self.files.front_mut() else {
+            let Some(part) = self.files.front_mut() else {
                 self.files = files(&self.path)?;
                 self.at = 0;
                 if self.files.is_empty() {
@@ -100,6 +111,7 @@ impl Reader {
                 }
                 continue;
             };
+            let file = part.plain()?;
             if file.metadata()?.len() < self.at {
                 // Emptied: a log of a single file starts over.
                 self.at = 0;
@@ -126,21 +138,20 @@ impl Reader {
     fn next_file(&mut self) -> io::Result<bool> {
         if self.files.len() == 1 {
             let Some(current) = self.files.front() else { return Ok(false) };
-            let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-            let current = id(current)?;
+            let current = current.id;
             let now = files(&self.path)?;
             let mut younger = VecDeque::new();
-            for file in now.into_iter().rev() {
-                if id(&file)? == current {
+            for part in now.into_iter().rev() {
+                if part.id == current {
                     break;
                 }
-                younger.push_front(file);
+                younger.push_front(part);
             }
             if younger.is_empty() {
                 return Ok(false);
             }
             // It may have grown between the last read and the rename.
-            let file = &mut self.files[0];
+            let file = self.files[0].plain()?;
             if file.metadata()?.len() > self.at {
                 return Ok(true);
             }
@@ -180,8 +191,12 @@ impl Reader {
         if self.ended || !asked || self.wanted.since.is_some_and(|since| at < since) {
             return;
         }
-        let stamp =
+        let mut stamp =
             if self.wanted.timestamps && begins { format!("{} ", time::rfc3339_fixed(at)) } else { String::new() };
+        if self.wanted.details && begins {
+            stamp.push_str(&extra::details(&entry.attrs));
+            stamp.push(' ');
+        }
         if !self.wanted.raw {
             let length = u32::try_from(stamp.len() + entry.log.len()).unwrap_or(u32::MAX);
             out.extend_from_slice(&shim::frame_header(if is_stderr { 2 } else { 1 }, length));
@@ -192,20 +207,13 @@ impl Reader {
 }
 
 /// The log's files, oldest first. The youngest is opened first: what is renamed meanwhile is then seen twice, and left out.
-fn files(path: &Path) -> io::Result<VecDeque<File>> {
-    let mut files = VecDeque::new();
-    let mut seen = Vec::new();
+fn files(path: &Path) -> io::Result<VecDeque<Part>> {
+    let mut files: VecDeque<Part> = VecDeque::new();
     for number in 0.. {
-        let name = match number {
-            0 => path.to_path_buf(),
-            _ => PathBuf::from(format!("{}.{number}", path.display())),
-        };
-        match File::open(&name) {
-            Ok(file) => {
-                let meta = file.metadata()?;
-                if !seen.contains(&(meta.dev(), meta.ino())) {
-                    seen.push((meta.dev(), meta.ino()));
-                    files.push_front(file);
+        match Part::open(path, number) {
+            Ok(part) => {
+                if !files.iter().any(|known| known.id == part.id) {
+                    files.push_front(part);
                 }
             }
             // Between two renames the youngest may be missing for a moment.
@@ -218,12 +226,12 @@ fn files(path: &Path) -> io::Result<VecDeque<File>> {
 }
 
 /// Where the last `lines` lines begin: in which file, and how far into it.
-fn tail(files: &mut VecDeque<File>, lines: u64) -> io::Result<(usize, u64)> {
+fn tail(files: &mut VecDeque<Part>, lines: u64) -> io::Result<(usize, u64)> {
     let mut counted = 0;
     // By stream, from the end: an entry was seen already.
     let mut seen = [false; 2];
     for index in (0..files.len()).rev() {
-        let mut backwards = Backwards::new(&mut files[index])?;
+        let mut backwards = Backwards::new(files[index].plain()?)?;
         while let Some((start, line)) = backwards.next()? {
             let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
             let stream = usize::from(entry.stream == "stderr");

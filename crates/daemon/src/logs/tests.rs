@@ -194,3 +194,41 @@ async fn a_follower_whose_client_goes_away_ends() {
     }
     panic!("the follower still runs");
 }
+
+#[test]
+fn packed_files_are_read_like_others_and_only_when_somebody_asks_so_far_back() {
+    let (_dir, path) = log(THREE);
+    for number in ["2", "1"] {
+        let plain = PathBuf::from(format!("{}.{number}", path.display()));
+        let meta = std::fs::metadata(&plain).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        let out = std::fs::File::create(format!("{}.gz", plain.display())).unwrap();
+        let comment = format!("{}:{}", meta.dev(), meta.ino());
+        let mut packer = flate2::GzBuilder::new().comment(comment).write(out, flate2::Compression::fast());
+        std::io::copy(&mut std::fs::File::open(&plain).unwrap(), &mut packer).unwrap();
+        packer.finish().unwrap();
+        let id = Part::open(&path, number.parse().unwrap()).unwrap().id;
+        std::fs::remove_file(&plain).unwrap();
+        assert_eq!(Part::open(&path, number.parse().unwrap()).unwrap().id, id, "packed it is the same");
+    }
+    assert_eq!(read(&path, raw()), "a\nb\nc\nd\ne\n");
+    for (lines, want) in [(2, "d\ne\n"), (3, "c\nd\ne\n"), (4, "b\nc\nd\ne\n"), (99, "a\nb\nc\nd\ne\n")] {
+        assert_eq!(read(&path, Wanted { tail: Some(lines), ..raw() }), want, "tail {lines}");
+    }
+    // A torn one stops nobody who does not read it.
+    std::fs::write(format!("{}.2.gz", path.display()), b"torn").unwrap();
+    assert_eq!(read(&path, Wanted { tail: Some(2), ..raw() }), "d\ne\n");
+}
+
+#[test]
+fn details_come_between_the_time_and_the_line() {
+    let (_dir, path) = log(&[("", &[("stdout", 1, "plain\n")])]);
+    let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+    let entry = serde_json::json!({"log": "x\n", "stream": "stdout", "attrs": {"b": "2", "a": "1"}, "time": "1970-01-01T00:00:02Z"});
+    writeln!(file, "{entry}").unwrap();
+    assert_eq!(read(&path, Wanted { details: true, ..raw() }), " plain\na=1,b=2 x\n");
+    assert_eq!(
+        read(&path, Wanted { details: true, timestamps: true, tail: Some(1), ..raw() }),
+        "1970-01-01T00:00:02.000000000Z a=1,b=2 x\n"
+    );
+}

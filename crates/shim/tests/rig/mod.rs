@@ -37,7 +37,13 @@ impl Rig {
         fs::create_dir_all(bundle.join("rootfs")).unwrap();
         root(&bundle.join("rootfs"));
         let spec = spec(&id, script);
-        let log = LogConfig { path: dir.path().join("c.log"), max_size: None, max_files: 1 };
+        let log = LogConfig {
+            path: dir.path().join("c.log"),
+            max_size: None,
+            max_files: 1,
+            compress: false,
+            attrs: Default::default(),
+        };
         let config = Config {
             id,
             runtime,

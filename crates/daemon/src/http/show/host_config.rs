@@ -2,7 +2,7 @@
 
 use super::Around;
 use crate::container::Container;
-use crate::container::spec::{IpcMode, LogSpec, Restart};
+use crate::container::spec::{IpcMode, Restart};
 use serde_json::{Map, Value, json};
 
 /// `HostConfig`: Docker's defaults, then what was asked for, then what may have changed since or was decided for it.
@@ -43,7 +43,7 @@ pub fn host_config(container: &Container, around: &Around) -> Value {
     set("Links", if around.links.is_empty() { Value::Null } else { json!(around.links) });
     set("AutoRemove", spec.auto_remove.into());
     set("Runtime", spec.runtime.clone().unwrap_or_else(|| around.default_runtime.clone()).into());
-    set("LogConfig", log(&spec.log));
+    set("LogConfig", json!({ "Type": spec.log.driver(), "Config": spec.log.options() }));
     let ipc = match &spec.ipc {
         IpcMode::Private => "private".to_owned(),
         IpcMode::Shareable => "shareable".to_owned(),
@@ -67,22 +67,6 @@ pub fn host_config(container: &Container, around: &Around) -> Value {
 /// Docker's rule: who limits memory and says nothing of swap gets as much swap again.
 fn swap(memory: Option<i64>, swap: Option<i64>) -> i64 {
     swap.or_else(|| memory.map(|memory| memory.saturating_mul(2))).unwrap_or(0)
-}
-
-fn log(log: &LogSpec) -> Value {
-    match log {
-        LogSpec::Nowhere => json!({ "Type": "none", "Config": {} }),
-        LogSpec::JsonFile { max_size, max_files } => {
-            let mut options = Map::new();
-            if let Some(size) = max_size {
-                options.insert("max-size".into(), size.to_string().into());
-            }
-            if *max_files > 1 {
-                options.insert("max-file".into(), max_files.to_string().into());
-            }
-            json!({ "Type": "json-file", "Config": options })
-        }
-    }
 }
 
 /// Docker's (`oci.DefaultSpec`), as the runtime specification hides them too.

@@ -47,7 +47,7 @@ pub fn inspect(container: &Container, around: &Around, version: Version) -> Valu
     let (path, args) = spec.argv.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
     let log_path = match spec.log {
         LogSpec::JsonFile { .. } => dir.join(format!("{}-json.log", container.id.as_str())).display().to_string(),
-        LogSpec::Nowhere => String::new(),
+        LogSpec::Local { .. } | LogSpec::Nowhere => String::new(),
     };
     let started = container.state.started.is_some();
     let file = |name: &str| if started { dir.join(name).display().to_string() } else { String::new() };

@@ -86,7 +86,7 @@ fn an_image_alone_is_a_container() {
     assert_eq!(spec.network.mode, NetworkMode::Bridged);
     assert_eq!(spec.network.exposed.len(), 4);
     assert_eq!((spec.shm_size, spec.ipc, spec.restart), (64 << 20, IpcMode::Private, Restart::No));
-    assert_eq!(spec.log, LogSpec::JsonFile { max_size: None, max_files: 1 });
+    assert_eq!(spec.log, LogSpec::JsonFile { max_size: None, max_files: 1, options: Default::default() });
 }
 
 #[test]
