@@ -22,7 +22,8 @@ cargo xtask RECIPE
 
   demo                   build, then show containers of the four kinds in a throw-away network
   test                   install what tests need, build, check and run everything
-  bench start [ROUNDS]   time and processor use of `berth run`, beside the floor and other engines
+  bench NAME [ROUNDS]    measure, and keep the report in target/bench/NAME.md:
+BENCHES
   clean-labs             remove directories and cgroups of labs that were killed
   help                   this text
 
@@ -47,11 +48,11 @@ fn recipe(words: &[&str]) -> Result<ExitCode> {
         ["demo"] => demo::outside(),
         [demo::INSIDE] => demo::inside(),
         ["test"] => test::all(),
-        ["bench"] | ["bench", "start"] => bench::outside(bench::ROUNDS),
-        ["bench", "start", rounds] => {
-            bench::outside(rounds.parse().with_context(|| format!("`{rounds}` is no number of rounds"))?)
+        ["bench", name] => bench::outside(name, None),
+        ["bench", name, rounds] => {
+            bench::outside(name, Some(rounds.parse().with_context(|| format!("`{rounds}` is no number of rounds"))?))
         }
-        [bench::INSIDE, rounds] => bench::inside(rounds.parse()?),
+        [bench::INSIDE, name, rounds] => bench::inside(name, rounds.parse()?),
         ["clean-labs"] => {
             for path in lab::throwaway::clean()? {
                 println!("removed {}", path.display());
@@ -59,11 +60,16 @@ fn recipe(words: &[&str]) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ["help" | "--help" | "-h"] | [] => {
-            print!("{HELP}");
+            print!("{}", help());
             Ok(ExitCode::SUCCESS)
         }
-        _ => bail!("there is no recipe `{}`\n\n{HELP}", words.join(" ")),
+        _ => bail!("there is no recipe `{}`\n\n{}", words.join(" "), help()),
     }
+}
+
+fn help() -> String {
+    let lines: Vec<String> = bench::ALL.iter().map(|bench| format!("    {:<20} {}", bench.name, bench.about)).collect();
+    HELP.replace("BENCHES", &lines.join("\n"))
 }
 
 /// Fails, in one line that says how to get it, where the recipes have no right to make namespaces.

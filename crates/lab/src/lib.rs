@@ -40,6 +40,8 @@ pub mod frame;
 mod host;
 /// Just enough HTTP/1.1 over a unix socket to look at the engine's answers unadorned.
 pub mod http;
+/// Load on a path, for benchmarks.
+pub mod load;
 /// Making and entering namespaces.
 pub mod namespaces;
 /// One question over the network, and what came back.

@@ -58,7 +58,7 @@ fn mib(kib: u64) -> f64 {
 }
 
 /// In KiB.
-fn pss(pid: u32) -> Result<u64> {
+pub fn pss(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
@@ -67,7 +67,7 @@ fn pss(pid: u32) -> Result<u64> {
 }
 
 /// The shims in this pid namespace.
-fn shims() -> Result<Vec<u32>> {
+pub fn shims() -> Result<Vec<u32>> {
     let processes = std::fs::read_dir("/proc")?.flatten();
     Ok(processes
         .filter_map(|process| {
