@@ -26,6 +26,7 @@ pub const TEST: &[Package] = &[
     Package { name: "iptables", why: "another firewall that drops, in both of its forms" },
     Package { name: "nftables", why: "lists the firewall as its users would" },
     Package { name: "docker-registry", why: "a registry to push to and pull from" },
+    Package { name: "tcpdump", why: "watches a container's network from another container" },
     Package { name: "runc", why: "another OCI runtime for the shim to drive" },
     Package { name: "skopeo", why: "another tool that reads and writes archives of images" },
 ];

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 pub fn sysctls(spec: &Spec, netns: &NetNs, host: &HostRights) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     // Someone who shares a namespace does not set what belongs to its owner.
-    if matches!(netns, NetNs::Path(_)) && !matches!(spec.network.mode, NetworkMode::Joined(_)) {
+    let shares = matches!(spec.network.mode, NetworkMode::Joined(_));
+    if matches!(netns, NetNs::Path(_)) && !shares {
         if host.ping_group_range {
             all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
         }
@@ -25,7 +26,10 @@ pub fn sysctls(spec: &Spec, netns: &NetNs, host: &HostRights) -> Result<BTreeMap
         all.insert("kernel.domainname".to_owned(), spec.domainname.clone());
     }
     for (name, value) in &spec.sysctls {
-        all.insert(allowed(name, spec, netns)?, value.clone());
+        let name = allowed(name, spec, netns)?;
+        if !(shares && name.starts_with("net.")) {
+            all.insert(name, value.clone());
+        }
     }
     Ok(all)
 }
@@ -87,7 +91,8 @@ mod tests {
         let both = "net.ipv4.ip_unprivileged_port_start=0; net.ipv4.ping_group_range=0 2147483647";
         check(&own, &[], |_| {}, both);
         check(&NetNs::Host, &[], |_| {}, "");
-        check(&own, &[], |spec| spec.network.mode = NetworkMode::Joined("x".into()), "");
+        let net = ("net.core.somaxconn", "1");
+        check(&own, &[net], |spec| spec.network.mode = NetworkMode::Joined("x".into()), "");
         check(
             &own,
             &[("net.ipv4.ip_unprivileged_port_start", "1024")],
