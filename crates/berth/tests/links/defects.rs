@@ -37,7 +37,7 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
     lab::alone(|lab| {
         let engine = tight(lab);
         sleeper(&engine, "db", &["--expose", "3306"]);
-        sleeper(&engine, "web", &["--link", "db:db", "--add-host", "db:10.9.9.9"]);
+        sleeper(&engine, "web", &["--link", "db:db", "--link", "db:sql", "--add-host", "db:10.9.9.9"]);
         sleeper(&engine, "fill0", &[]);
         sleeper(&engine, "fill1", &[]);
         let web = inside(lab, &engine, "web");
@@ -69,6 +69,8 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
                 engine.ok(&["stop", "-t", "0", "db"]);
                 // Nobody is called by that name while it is away.
                 assert_eq!(hosts(&engine, "web", &host), [""; 0]);
+                let answer = engine.berth(&["exec", "web", "nslookup", "sql"]).stdout;
+                assert!(!answer.contains("172.30.0."), "{answer}");
                 let stranger = format!("stranger{turn}");
                 sleeper(&engine, &stranger, &["--expose", "3306"]);
                 assert_eq!(at(&engine, &stranger, 3306), old, "the stranger has another address");
@@ -83,6 +85,10 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
                 let lines = |addr: String| format!("\n{addr}\tdb {host}\n");
                 for line in ["\n10.9.9.9\tdb\n".to_owned(), lines(addr4(&engine, "db")), lines(addr6(&engine, "db"))] {
                     assert!(told.contains(&line), "{line:?} is not in {told} after {took:?}");
+                }
+                let answer = engine.ok(&["exec", "web", "nslookup", "sql"]);
+                for addr in [addr4(&engine, "db"), addr6(&engine, "db")] {
+                    assert!(answer.contains(&format!("Address: {addr}\n")), "{addr} is not in {answer}");
                 }
                 let (db, other) = (inside(lab, &engine, "db"), inside(lab, &engine, &stranger));
                 let _served = [db.serve_tcp("[::]:3306", "db"), other.serve_tcp("[::]:3306", "stranger")];

@@ -35,7 +35,6 @@ pub fn network(
         links: links::links(&mode, host.links.as_deref().unwrap_or_default(), around, warnings)?,
         mode,
         places,
-        ..NetworkSpec::default()
     };
     for port in host.port_bindings.iter().flat_map(|bindings| bindings.keys()) {
         spec.exposed.insert(self::port(port)?);
