@@ -1,7 +1,7 @@
-//! Compressing a log file that was rotated away: `berth-shim --pack LOG`, a process of its own, so that the loop is not held
-//! up, and gone when it is done.
+//! Compressing log files that were rotated away: `berth-shim --pack LOG`, a process of its own, so that the loop is not held
+//! up, and gone when it is done. One works at a time, on all that there is.
 //!
-//! While it works the file may be renamed by the next rotation. Renaming, here and there, is done under a lock of the log's
+//! While it works the files may be renamed by the next rotation. Renaming, here and there, is done under a lock of the log's
 //! directory; the packed file takes the name that the other has by then, and carries its identity as the gzip comment
 //! `DEVICE:INODE`, so that a reader who knows the one knows the other.
 
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 /// The argument that makes this program compress.
 pub const FLAG: &str = "--pack";
 
-/// Starts it for the youngest file of a log that was rotated away. The child is reaped by the loop, as everybody's orphans.
+/// Starts it. The child is reaped by the loop, as everybody's orphans.
 pub fn start(log: &Path) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(FLAG).arg(log).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -46,11 +46,32 @@ pub fn lock(log: &Path) -> io::Result<File> {
     Ok(dir)
 }
 
-/// Compresses `LOG.1`.
+/// Compresses what was rotated away.
 pub fn pack(log: &Path) -> io::Result<()> {
-    let mut file = File::open(numbered(log, 1))?;
+    // Who finds another at work may go: that one looks once more after it has let go.
+    while let Some(number) = plain(log)
+        && let Some(_alone) = alone(log)?
+    {
+        pack_one(log, number)?;
+    }
+    Ok(())
+}
+
+/// The youngest file that is not compressed.
+fn plain(log: &Path) -> Option<u32> {
+    let known = |number: &u32| numbered(log, *number).exists() || packed(log, *number).exists();
+    (1..).take_while(known).find(|number| numbered(log, *number).exists())
+}
+
+fn alone(log: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o640).open(with(log, ".packing"))?;
+    Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
+}
+
+fn pack_one(log: &Path, number: u32) -> io::Result<()> {
+    let mut file = File::open(numbered(log, number))?;
     let id = identity(&file.metadata()?);
-    let half = with(log, &format!(".packing-{}", id.1));
+    let half = with(log, ".half");
     let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&half)?;
     let mut writer = GzBuilder::new().comment(format!("{}:{}", id.0, id.1)).write(out, Compression::default());
     let done = io::copy(&mut file, &mut writer).and_then(|_| writer.finish()).and_then(|_| put(log, &half, id));
@@ -104,22 +125,33 @@ mod tests {
     fn a_file_is_packed_under_the_name_it_has_by_then() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("c.log");
-        fs::write(numbered(&log, 1), "first\n").unwrap();
-        pack(&log).unwrap();
-        assert_eq!(names(dir.path()), ["c.log.1.gz"]);
-        assert_eq!(unpacked(&packed(&log, 1)), "first\n");
-        // Rotated while the next one is packed.
-        fs::rename(packed(&log, 1), packed(&log, 3)).unwrap();
         fs::write(numbered(&log, 1), "second\n").unwrap();
-        let second = identity(&fs::metadata(numbered(&log, 1)).unwrap());
-        fs::rename(numbered(&log, 1), numbered(&log, 2)).unwrap();
-        fs::write(numbered(&log, 1), "third\n").unwrap();
-        let half = with(&log, ".packing-x");
+        fs::write(numbered(&log, 2), "first\n").unwrap();
+        fs::write(&log, "now\n").unwrap();
+        pack(&log).unwrap();
+        assert_eq!(names(dir.path()), ["c.log", "c.log.1.gz", "c.log.2.gz", "c.log.packing"]);
+        assert_eq!((unpacked(&packed(&log, 1)), unpacked(&packed(&log, 2))), ("second\n".into(), "first\n".into()));
+        // Rotated while the next one is packed.
+        fs::rename(packed(&log, 2), packed(&log, 4)).unwrap();
+        fs::rename(packed(&log, 1), packed(&log, 3)).unwrap();
+        fs::write(numbered(&log, 2), "third\n").unwrap();
+        fs::write(numbered(&log, 1), "fourth\n").unwrap();
+        let third = identity(&fs::metadata(numbered(&log, 2)).unwrap());
+        let half = with(&log, ".half");
         fs::write(&half, "packed").unwrap();
-        put(&log, &half, second).unwrap();
-        assert_eq!(names(dir.path()), ["c.log.1", "c.log.2.gz", "c.log.3.gz"]);
+        put(&log, &half, third).unwrap();
+        let rotated = ["c.log", "c.log.1", "c.log.2.gz", "c.log.3.gz", "c.log.4.gz", "c.log.packing"];
+        assert_eq!(names(dir.path()), rotated);
         // One that is no longer kept.
         fs::write(&half, "packed").unwrap();
-        assert!(put(&log, &half, second).is_err());
+        assert!(put(&log, &half, third).is_err());
+        fs::remove_file(&half).unwrap();
+        // Somebody is at it.
+        let other = alone(&log).unwrap().unwrap();
+        pack(&log).unwrap();
+        assert_eq!(names(dir.path()), rotated);
+        drop(other);
+        pack(&log).unwrap();
+        assert_eq!(names(dir.path())[1], "c.log.1.gz");
     }
 }
