@@ -31,6 +31,9 @@ pub const TEST: &[Package] = &[
     Package { name: "skopeo", why: "another tool that reads and writes archives of images" },
 ];
 
+/// To load the resolver.
+pub const BENCH_DNS: &[Package] = &[Package { name: "dnsperf", why: "asks as fast as it is answered" }];
+
 /// Sees to it that all packages are there: installs what is missing if root asks on Debian, and otherwise fails with the
 /// command that would.
 pub fn need(groups: &[&[Package]]) -> Result<()> {

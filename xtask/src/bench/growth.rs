@@ -12,6 +12,7 @@ pub const BENCH: Bench = Bench {
     name: "growth",
     about: "the start of the 1st, 100th, 400th and 1,000th container (ROUNDS: around each so many)",
     rounds: 20,
+    needs: &[],
     run,
 };
 

@@ -6,6 +6,8 @@ mod bundle;
 mod contenders;
 /// Processor time of everything in one cgroup.
 mod cpu;
+/// How many questions the resolver answers, and how soon.
+mod dns;
 /// What grows with the number of containers.
 mod growth;
 /// The same in two ways, in turns.
@@ -21,6 +23,7 @@ mod table;
 /// What an engine and its keepers weigh when nothing happens.
 mod weight;
 
+use crate::packages::Package;
 use crate::{cargo, in_a_lab, need_namespaces, packages};
 use anyhow::{Context, Result};
 use lab::Lab;
@@ -34,22 +37,25 @@ pub struct Bench {
     pub about: &'static str,
     /// How often it measures unless told otherwise.
     rounds: u32,
+    /// What it needs besides an engine.
+    needs: &'static [Package],
     /// Measures, in a lab of its own, so many times; answers the report.
     run: fn(&Lab, u32) -> Result<String>,
 }
 
 /// All of them.
-pub const ALL: [Bench; 4] = [start::BENCH, ports::BENCH, path::BENCH, growth::BENCH];
+pub const ALL: [Bench; 5] = [start::BENCH, ports::BENCH, path::BENCH, growth::BENCH, dns::BENCH];
 
 /// What a benchmark is called when it runs itself again in its lab.
 pub const INSIDE: &str = "bench-inside";
 
 /// Builds in release mode and starts the benchmark in a network of its own.
 pub fn outside(name: &str, rounds: Option<u32>) -> Result<ExitCode> {
-    let rounds = rounds.unwrap_or(named(name)?.rounds);
+    let bench = named(name)?;
+    let rounds = rounds.unwrap_or(bench.rounds);
     anyhow::ensure!(rounds > 0, "no round measures nothing");
     need_namespaces()?;
-    packages::need(&[packages::BUILD, packages::RUN])?;
+    packages::need(&[packages::BUILD, packages::RUN, bench.needs])?;
     let programs = cargo::build_engine(true, &["-p", "lab"])?;
     in_a_lab(INSIDE, &[name.to_owned(), rounds.to_string()], &programs)
 }

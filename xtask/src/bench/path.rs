@@ -14,6 +14,7 @@ pub const BENCH: Bench = Bench {
     name: "path",
     about: "throughput and latency through published ports and bridges, beside bare ones",
     rounds: 60,
+    needs: &[],
     run,
 };
 

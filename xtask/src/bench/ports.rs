@@ -15,6 +15,7 @@ pub const BENCH: Bench = Bench {
     name: "ports",
     about: "what a thousand published ports cost a start, and ten thousand a packet",
     rounds: 21,
+    needs: &[],
     run,
 };
 

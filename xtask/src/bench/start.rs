@@ -14,6 +14,7 @@ pub const BENCH: Bench = Bench {
     name: "start",
     about: "time and processor use of `berth run`, beside the floor and other engines",
     rounds: 21,
+    needs: &[],
     run,
 };
 
