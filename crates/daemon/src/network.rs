@@ -347,9 +347,10 @@ impl NetworkOwner {
         }
     }
 
-    /// Forgets that addresses rest which have rested enough. That is no fact of the store: after a start none rest.
+    /// Forgets that addresses rest which have rested enough.
     fn wake(&mut self) {
-        if let Err(error) = self.decided(|world| Ok(decide::wake(world, now()))) {
+        let woken = self.decided(|world| Ok(decide::wake(world, now())));
+        if let Err(error) = woken.and_then(|change| self.store.commit(&change)) {
             error!(%error, "addresses could not be woken");
         }
     }

@@ -8,10 +8,11 @@ use crate::container::health::Health;
 use crate::container::{Container, in_todays_form};
 use crate::error::{Doing, Result};
 use plan::ids::{ContainerId, EndpointId, NetworkId, SandboxId};
-use plan::world::{Change, Endpoint, Fact, Network, Sandbox, World};
+use plan::world::{Change, Endpoint, Fact, Network, Rest, Sandbox, World};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 type Facts = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -20,6 +21,7 @@ const CONTAINERS: Facts = TableDefinition::new("containers");
 const NETWORKS: Facts = TableDefinition::new("networks");
 const SANDBOXES: Facts = TableDefinition::new("sandboxes");
 const ENDPOINTS: Facts = TableDefinition::new("endpoints");
+const RESTING: Facts = TableDefinition::new("resting");
 const ALIVE: Facts = TableDefinition::new("alive");
 const HEALTH: Facts = TableDefinition::new("health");
 const RELAY: Facts = TableDefinition::new("relay");
@@ -83,6 +85,11 @@ impl Store {
         }
         for endpoint in all::<Endpoint>(&self.boot, ENDPOINTS)? {
             world.endpoints.insert(endpoint.id.clone(), endpoint);
+        }
+        for (network, addr, rest) in all::<Resting>(&self.boot, RESTING)? {
+            if world.networks.contains_key(&network) {
+                world.resting.entry(network).or_default().insert(addr, rest);
+            }
         }
         world.relay = all::<u16>(&self.boot, RELAY)?.pop();
         let alive = all::<(ContainerId, Alive)>(&self.boot, ALIVE)?.into_iter().collect();
@@ -161,13 +168,37 @@ fn put_fact(tx: &WriteTransaction, fact: &Fact) -> Result<()> {
         Fact::NoNetwork(id) => drop_key(tx, NETWORKS, NetworkId::as_str(id)),
         Fact::Sandbox(sandbox) => put(tx, SANDBOXES, sandbox.id.as_str(), sandbox),
         Fact::NoSandbox(id) => drop_key(tx, SANDBOXES, SandboxId::as_str(id)),
-        Fact::Endpoint(endpoint) => put(tx, ENDPOINTS, endpoint.id.as_str(), endpoint),
-        Fact::NoEndpoint(id, _) => drop_key(tx, ENDPOINTS, EndpointId::as_str(id)),
+        Fact::Endpoint(endpoint) => {
+            for addr in endpoint.addrs() {
+                drop_key(tx, RESTING, &rest_key(&endpoint.network, addr))?;
+            }
+            put(tx, ENDPOINTS, endpoint.id.as_str(), endpoint)
+        }
+        Fact::NoEndpoint(id, now) => {
+            let gone: Option<Endpoint> = get(tx, ENDPOINTS, EndpointId::as_str(id))?;
+            let sandbox = match &gone {
+                Some(gone) => get::<Sandbox>(tx, SANDBOXES, gone.sandbox.as_str())?,
+                None => None,
+            };
+            for (gone, sandbox) in gone.iter().zip(sandbox) {
+                let rest = Rest { since: *now, container: sandbox.container };
+                for addr in gone.addrs() {
+                    put(tx, RESTING, &rest_key(&gone.network, addr), &(&gone.network, addr, &rest))?;
+                }
+            }
+            drop_key(tx, ENDPOINTS, EndpointId::as_str(id))
+        }
         Fact::Relay(Some(port)) => put(tx, RELAY, PORT, port),
         Fact::Relay(None) => drop_key(tx, RELAY, PORT),
-        // How long an address has rested is not worth a write: after a crash of the engine it rests no longer.
-        Fact::Rested(..) => Ok(()),
+        Fact::Rested(network, addr) => drop_key(tx, RESTING, &rest_key(network, *addr)),
     }
+}
+
+/// An address at rest, with its network.
+type Resting = (NetworkId, IpAddr, Rest);
+
+fn rest_key(network: &NetworkId, addr: IpAddr) -> String {
+    format!("{network} {addr}")
 }
 
 fn open(file: &Path) -> Result<Database> {
@@ -175,7 +206,7 @@ fn open(file: &Path) -> Result<Database> {
     let db = Database::builder().set_cache_size(CACHE_BYTES).create(file).doing(doing())?;
     // Reading a table that was never written is an error in redb, so make them all once.
     write(&db, |tx| {
-        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, ALIVE, HEALTH, RELAY] {
+        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, RESTING, ALIVE, HEALTH, RELAY] {
             tx.open_table(table).doing(doing())?;
         }
         Ok(())
@@ -195,6 +226,13 @@ fn put(tx: &WriteTransaction, table: Facts, key: &str, value: &impl Serialize) -
     let mut table = tx.open_table(table).doing("open a table of the store")?;
     table.insert(key, bytes.as_slice()).doing(format_args!("record {key}"))?;
     Ok(())
+}
+
+fn get<T: DeserializeOwned>(tx: &WriteTransaction, table: Facts, key: &str) -> Result<Option<T>> {
+    let table = tx.open_table(table).doing("open a table of the store")?;
+    let found = table.get(key).doing(format_args!("read {key} of the store"))?;
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).doing(format_args!("read {key} of the store"));
+    found.map(|found| read(found.value())).transpose()
 }
 
 fn drop_key(tx: &WriteTransaction, table: Facts, key: &str) -> Result<()> {

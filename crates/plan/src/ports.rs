@@ -120,6 +120,8 @@ pub struct Claim<'a> {
     pub v4: bool,
     /// It has an IPv6 address.
     pub v6: bool,
+    /// Ports that others had who do not run now: of those that are free they are chosen last.
+    pub kept: &'a [PortBinding],
 }
 
 /// The bindings that fulfil the wishes, in order.
@@ -308,6 +310,7 @@ impl Board<'_> {
             return Err(Refusal::PortBusy { name, endpoint, addr: *addr, proto: *proto, why: why.clone() });
         }
         let mut taken = self.taken(wish.proto, &hosts);
+        let of_others = numbers(wish.proto, &hosts, self.claim.kept);
         if wish.host_port.is_none() {
             for port in &self.facts.reserved {
                 taken[usize::from(*port)] = true;
@@ -321,7 +324,8 @@ impl Board<'_> {
             });
             // A port that was chosen by somebody else's rules is kept only where it could be chosen now.
             let kept = before.filter(|port| (from..=to).contains(port) && !taken[usize::from(*port)]);
-            let port = kept.or_else(|| (from.max(1)..=to).find(|port| !taken[usize::from(*port)]));
+            let free = || (from.max(1)..=to).filter(|port| !taken[usize::from(*port)]);
+            let port = kept.or_else(|| free().find(|port| !of_others[usize::from(*port)])).or_else(|| free().next());
             let port = port.ok_or(Refusal::NoPort { from, to, proto: wish.proto })?;
             taken[usize::from(port)] = true;
             for host_ip in &hosts {
@@ -335,14 +339,9 @@ impl Board<'_> {
 
     /// The ports that are not free on all of the addresses, by number.
     fn taken(&self, proto: Proto, hosts: &[IpAddr]) -> Vec<bool> {
-        let mut taken = vec![false; usize::from(u16::MAX) + 1];
-        let ours = self.given.iter().filter(|have| have.proto == proto);
-        let others = self.world.endpoints.values().flat_map(|e: &Endpoint| &e.ports);
-        let others = others.filter(|have| have.proto == proto && hosts.iter().any(|ip| meet(*ip, have.host_ip)));
-        for binding in ours.chain(others) {
-            for port in binding.host_ports() {
-                taken[usize::from(port)] = true;
-            }
+        let mut taken = numbers(proto, hosts, self.world.endpoints.values().flat_map(|e: &Endpoint| &e.ports));
+        for port in self.given.iter().filter(|have| have.proto == proto).flat_map(PortBinding::host_ports) {
+            taken[usize::from(port)] = true;
         }
         for (_, addr) in self.facts.busy.keys().filter(|(of, addr)| *of == proto && hosts.contains(&addr.ip())) {
             taken[usize::from(addr.port())] = true;
@@ -361,6 +360,16 @@ pub fn go(world: &World, change: &Change) -> bool {
         }
         _ => false,
     })
+}
+
+/// The ports of these bindings that are published on one of these addresses, by number.
+fn numbers<'a>(proto: Proto, hosts: &[IpAddr], bindings: impl IntoIterator<Item = &'a PortBinding>) -> Vec<bool> {
+    let mut all = vec![false; usize::from(u16::MAX) + 1];
+    let meant = |have: &&PortBinding| have.proto == proto && hosts.iter().any(|ip| meet(*ip, have.host_ip));
+    for port in bindings.into_iter().filter(meant).flat_map(PortBinding::host_ports) {
+        all[usize::from(port)] = true;
+    }
+    all
 }
 
 /// Take a single port over; one that follows the last of a run makes the run longer.

@@ -7,7 +7,7 @@ use crate::container::spec::{NetworkMode, PlaceSpec};
 use crate::engine::registry::Cell;
 use crate::error::{Error, Result};
 use crate::network::{Wish, refused};
-use plan::decide::{AttachWish, NetworkWish, Previous, endpoint_settings};
+use plan::decide::{AttachWish, Kept, NetworkWish, Previous, endpoint_settings};
 use plan::ids::{EndpointId, NetworkId, SandboxId};
 use plan::world::{Network, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +156,7 @@ impl Engine {
             // The default bridge has no such service.
             names: if network.name == DEFAULT_NETWORK { Vec::new() } else { dns_names(container, place) },
             promised: self.promised(container, network),
+            kept: self.kept(container, network),
             previous: Previous { addr4: kept.addr4, addr6: kept.addr6, mac: kept.mac, ports },
             // The sandbox is named by who opens it.
             ..AttachWish::new(new_id::<EndpointId>()?, network.id.clone(), new_id::<SandboxId>()?, &container.name)
@@ -176,6 +177,23 @@ impl Engine {
             promised.extend(other.spec.network.places.iter().filter(|place| on(place)).flat_map(addrs).flatten());
         }
         promised
+    }
+
+    /// What other containers had when they ran last, and shall find again.
+    fn kept(&self, container: &Container, network: &Network) -> Kept {
+        let mut all = Kept::default();
+        for other in self.containers.all().into_iter().filter(|cell| cell.id != container.id) {
+            let other = other.snapshot();
+            // What runs has its addresses and ports among the facts.
+            if other.state.phase.is_alive() {
+                continue;
+            }
+            if let Some(place) = other.kept.places.get(&network.name) {
+                all.addrs.extend(place.addr4.map(IpAddr::V4).into_iter().chain(place.addr6.map(IpAddr::V6)));
+            }
+            all.ports.extend(other.kept.places.values().flat_map(|place| place.ports.iter().cloned()));
+        }
+        all
     }
 
     /// Puts a container on one more network: at once if it runs, and for its later starts.

@@ -36,6 +36,8 @@ pub struct AttachWish {
     pub promised: BTreeSet<IpAddr>,
     /// What the container had before: kept where it is free.
     pub previous: Previous,
+    /// What others had that do not run now.
+    pub kept: Kept,
     /// `-p`: published by the endpoint that then leads out. Without a way out nothing is published.
     pub ports: Vec<PortWish>,
 }
@@ -55,6 +57,7 @@ impl AttachWish {
             names: Vec::new(),
             promised: BTreeSet::new(),
             previous: Previous::default(),
+            kept: Kept::default(),
             ports: Vec::new(),
         }
     }
@@ -70,6 +73,15 @@ pub struct Previous {
     /// The Ethernet address.
     pub mac: Option<Mac>,
     /// Published ports: where no host port is asked for, the same one is given again.
+    pub ports: Vec<PortBinding>,
+}
+
+/// What other containers had on a network, and find again when they start: it is given away only when nothing else is left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Their addresses.
+    pub addrs: BTreeSet<IpAddr>,
+    /// Their published ports.
     pub ports: Vec<PortBinding>,
 }
 
@@ -94,7 +106,7 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         return Err(Refusal::AlreadyAttached { name, network });
     }
     endpoint_settings(network, wish.ip4, wish.ip6)?;
-    let place = Place::new(world, facts, network, sandbox, &wish.promised);
+    let place = Place::new(world, facts, network, sandbox, wish);
     place.port_left(facts)?;
     let addr4 = network.v4.as_ref().map(|v4| place.addr(v4, wish.ip4, wish.previous.addr4, "IPv4")).transpose()?;
     let addr6 = network.v6.as_ref().map(|v6| place.addr(v6, wish.ip6, wish.previous.addr6, "IPv6")).transpose()?;
@@ -138,6 +150,7 @@ fn publish(world: &World, facts: &Facts, wish: &AttachWish, change: &mut Change)
         network: &network.name,
         v4: leader.addr4.is_some(),
         v6: leader.addr6.is_some(),
+        kept: &wish.kept.ports,
     };
     let more = ports::resolve(world, facts, &claim, &super::at_home(network, &wish.ports), &wish.previous.ports)?;
     leader.ports.extend(more);
@@ -178,6 +191,7 @@ struct Place<'a> {
     network: &'a Network,
     others: Vec<&'a Endpoint>,
     promised: &'a BTreeSet<IpAddr>,
+    kept: &'a BTreeSet<IpAddr>,
     resting: Option<&'a BTreeMap<IpAddr, Rest>>,
     asker: Asker<'a>,
 }
@@ -188,11 +202,12 @@ impl<'a> Place<'a> {
         facts: &Facts,
         network: &'a Network,
         sandbox: &'a Sandbox,
-        promised: &'a BTreeSet<IpAddr>,
+        wish: &'a AttachWish,
     ) -> Place<'a> {
         let others = world.endpoints.values().filter(|e| e.network == network.id).collect();
         let asker = Asker { container: &sandbox.container, now: facts.now };
-        Place { network, others, promised, resting: world.resting.get(&network.id), asker }
+        let (promised, kept) = (&wish.promised, &wish.kept.addrs);
+        Place { network, others, promised, kept, resting: world.resting.get(&network.id), asker }
     }
 
     /// A second bridge behind the same network would be another segment, on which neighbours do not hear each other; so a full
@@ -234,7 +249,9 @@ impl<'a> Place<'a> {
         }
         let taken: BTreeSet<IpAddr> =
             self.others.iter().flat_map(|e| e.addrs()).chain(self.promised.iter().copied()).collect();
-        let free = subnet.next_free(&|addr| taken.contains(&addr.into()), resting, self.asker);
+        let free = |taken: &dyn Fn(IpAddr) -> bool| subnet.next_free(&|addr| taken(addr.into()), resting, self.asker);
+        let free = free(&|addr| taken.contains(&addr) || self.kept.contains(&addr))
+            .or_else(|| free(&|addr| taken.contains(&addr)));
         let (network, id) = (&self.network.name, &self.network.id);
         free.ok_or_else(|| Refusal::NoAddress { family, network: network.clone(), id: id.clone() })
     }

@@ -16,7 +16,7 @@ mod network;
 mod refusal;
 mod typed;
 
-pub use attach::{AttachWish, Previous, attach, endpoint_settings};
+pub use attach::{AttachWish, Kept, Previous, attach, endpoint_settings};
 pub use lead::{Handover, handovers};
 pub(crate) use network::subnets;
 pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu, network};
@@ -143,6 +143,7 @@ pub fn publish(world: &World, facts: &Facts, id: &EndpointId, wishes: &[PortWish
         network: &network.name,
         v4: endpoint.addr4.is_some(),
         v6: endpoint.addr6.is_some(),
+        kept: &[],
     };
     let more = ports::resolve(world, facts, &claim, &at_home(network, wishes), &[])?;
     let mut endpoint = endpoint.clone();

@@ -256,6 +256,26 @@ fn without_rules_ports_are_relayed_and_nothing_is_kept_apart() {
 }
 
 #[test]
+fn what_a_stopped_container_had_is_given_away_last() {
+    let app = "net app 10.1.0.0/29 fd01::/64; ephemeral 40000 40002; run a on app publish :80; stop a; at 500";
+    check(
+        &format!("{app}; run b on app publish :80"),
+        "b eth0 on app: 10.1.0.3 fd01::3 out -p 40001:80 -p [::]:40001:80",
+    );
+    check(
+        &format!("{app}; run b on app publish :80; run a on app publish :80"),
+        "a eth0 on app: 10.1.0.2 fd01::2 out -p 40000:80 -p [::]:40000:80\n\
+         b eth0 on app: 10.1.0.3 fd01::3 out -p 40001:80 -p [::]:40001:80",
+    );
+    // Nothing else is left.
+    let full = format!("{app}; run b on app publish :80; run c on app; run d on app; run e on app publish :80");
+    let scene = scene(&format!("{full}; run f on app publish :80"));
+    assert_eq!(scene.refused, []);
+    let last = &scene.world.endpoints[&endpoint_id("f", "app")];
+    assert_eq!((last.addr4.unwrap().to_string(), last.ports[0].host_port), ("10.1.0.2".into(), 40000));
+}
+
+#[test]
 fn a_full_bridge_takes_no_more() {
     let full = "bridge app0 of network app has all of the 1023 ports that a Linux bridge can have: stop a container of it, or \
                 use another network";

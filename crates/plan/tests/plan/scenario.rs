@@ -276,6 +276,13 @@ impl Scene {
         let network_id = network_id(network);
         let mut wish = AttachWish::new(endpoint_id(name, network), network_id.clone(), sandbox_id(name), name);
         wish.promised = self.promised.get(&network_id).cloned().unwrap_or_default();
+        let stopped = |of: &str| of != name && !self.world.sandboxes.contains_key(&sandbox_id(of));
+        for ((_, on), previous) in self.before.iter().filter(|((of, _), _)| stopped(of)) {
+            let (four, six) = (previous.addr4.map(std::net::IpAddr::V4), previous.addr6.map(std::net::IpAddr::V6));
+            let addrs = four.into_iter().chain(six);
+            wish.kept.addrs.extend(addrs.filter(|_| *on == network_id));
+            wish.kept.ports.extend(previous.ports.iter().cloned());
+        }
         wish.previous = self.before.get(&(name.to_owned(), network_id)).cloned().unwrap_or_default();
         let mut pairs = words.chunks_exact(2);
         for pair in &mut pairs {
