@@ -13,6 +13,8 @@ mod filters;
 mod images;
 mod list;
 mod networks;
+#[cfg(test)]
+mod page;
 mod pipes;
 mod ports;
 mod routes;

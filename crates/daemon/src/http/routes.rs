@@ -155,7 +155,7 @@ const BUILD: Action = Absent("berth does not build images; build them with anoth
 /// The paths. `{name}` is one part of a path, `{name..}` one or more (image names have slashes); `*` is any rest.
 /// A path is looked up from the top, so that `/images/json` comes before `/images/{name..}/json`.
 #[rustfmt::skip]
-const ROUTES: &[(&str, &str, Action)] = &[
+pub const ROUTES: &[(&str, &str, Action)] = &[
     ("GET",    "/_ping",                        Ping),
     ("HEAD",   "/_ping",                        Ping),
     ("GET",    "/version",                      Version),
