@@ -12,9 +12,8 @@ use crate::nft::{
 };
 use crate::relay::{Relayed, relayed};
 use crate::world::{Endpoint, Means, Network, PortBinding, World};
-use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// `NF_IP_PRI_RAW` (linux/netfilter_ipv4.h): before connection tracking.
 const RAW: i32 = -300;
@@ -42,8 +41,6 @@ const RELAYED: [u8; 2] = [TCP, UDP];
 /// The table for these facts.
 pub fn table(world: &World) -> Table {
     let mut table = Table { sets: definitions(), chains: chains() };
-    let loopback = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
-    put(&mut table, "loopback4", vec![block(loopback)], None, why("the host's own 127.0.0.0/8"));
     for network in world.networks.values() {
         add_network(&mut table, network);
     }
@@ -168,7 +165,6 @@ fn definitions() -> BTreeMap<String, Set> {
         ("links6", set(&[IfName, Addr6, Addr6, Proto, Port])),
         ("hairpin4", blocks_behind(Addr4)),
         ("hairpin6", blocks_behind(Addr6)),
-        ("loopback4", blocks(Addr4)),
         ("masquerade4", blocks(Addr4)),
         ("masquerade6", blocks(Addr6)),
         ("published4", map(&[Proto, Port], &[Addr4, Port])),
@@ -225,19 +221,19 @@ fn chains() -> BTreeMap<String, Chain> {
     named.into_iter().map(|(name, base, rules)| (name.to_owned(), Chain { base, rules })).collect()
 }
 
+/// It sees every packet before connection tracking, so it is written to cost little: what fails for most is asked first.
 fn early() -> Vec<Rule> {
     let lo = || Expr::Is { field: Field::Iif, not: true, value: Value::IfName(IfName::loopback()) };
+    let drop = || [lo(), Expr::Counter, Expr::Verdict(Verdict::Drop)];
     // Translation comes before the kernel's own check for such packets and would let them past it.
-    let body = |addr| vec![lo(), within(&[addr], "loopback4"), Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    let loopback = |addr| [vec![Expr::Loopback4(addr)], drop().to_vec()].concat();
     // The kernel's own check for this (rp_filter) is off or loose on most hosts, and IPv6 has none.
-    let containers = |addr, set| {
-        let elsewhere = vec![lo(), outside(Field::Iif, "bridges"), within(&[addr], set)];
-        [elsewhere, vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]].concat()
-    };
+    let containers = |addr, set| [vec![within(&[addr], set)], drop().to_vec()].concat();
     // Bridges of ours let packets of 127.0.0.0/8 pass, so the kernel's own check for their source is off there.
     vec![
-        rule("nobody outside reaches what is published on 127.0.0.1", body(Field::Daddr4)),
-        rule("nobody outside speaks as the host's own 127.0.0.1", body(Field::Saddr4)),
+        rule("nobody outside reaches what is published on 127.0.0.1", loopback(Field::Daddr4)),
+        rule("nobody outside speaks as the host's own 127.0.0.1", loopback(Field::Saddr4)),
+        rule("containers speak as themselves", vec![within(&[Field::Iif], "bridges"), Expr::Verdict(Verdict::Accept)]),
         rule("nobody outside speaks as a container", containers(Field::Saddr4, "containers4")),
         rule("nobody outside speaks as a container", containers(Field::Saddr6, "containers6")),
     ]
@@ -315,6 +311,12 @@ fn forward() -> Vec<Rule> {
         Expr::Ct(CtState::InvalidNew),
     ];
     vec![
+        // Nearly every packet to or from a published port, and to other places, is one of these. A link's is not: it is not
+        // translated.
+        rule(
+            "a translated flow under way",
+            vec![Expr::Ct(CtState::Established), Expr::CtAssured, Expr::CtTranslated, accept()],
+        ),
         rule("openings of TCP connections", vec![tcp, Expr::TcpOpens, jump("opening")]),
         rule("containers that are kept apart", vec![within(&[Iif, Oif], "apart"), jump("links")]),
         rule("both ways of a flow", vec![Expr::Ct(CtState::Established), accept()]),
@@ -356,7 +358,7 @@ fn links() -> Vec<Rule> {
 fn redirects() -> Vec<Rule> {
     let redirect = vec![is(Field::L4Proto, Value::Proto(ICMPV6)), is(Field::Icmp6Type, Value::Proto(REDIRECT))];
     let to = vec![within(&[Field::Oif], "bridges")];
-    vec![rule("no container is sent another way", [to, redirect, vec![Expr::Verdict(Verdict::Drop)]].concat())]
+    vec![rule("no container is sent another way", [redirect, to, vec![Expr::Verdict(Verdict::Drop)]].concat())]
 }
 
 fn postrouting() -> Vec<Rule> {
@@ -372,7 +374,7 @@ fn postrouting() -> Vec<Rule> {
         rule(hairpin, back(Saddr6, "hairpin6")),
         rule(
             "the host reaches containers by way of its 127.0.0.1",
-            vec![within(&[Saddr4], "loopback4"), within(&[Oif], "bridges"), Expr::Masquerade],
+            vec![Expr::Loopback4(Saddr4), within(&[Oif], "bridges"), Expr::Masquerade],
         ),
     ]
 }

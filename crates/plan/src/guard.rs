@@ -35,6 +35,8 @@ pub fn table(world: &World) -> Table {
     let sets = [
         ("ports", set(&[Type::IfName])),
         ("ethers", set(&[Type::IfName, Type::Mac])),
+        ("senders4", set(&[Type::IfName, Type::Mac, Type::Addr4])),
+        ("senders6", set(&[Type::IfName, Type::Mac, Type::Addr6])),
         ("addrs4", set(&[Type::IfName, Type::Addr4])),
         ("addrs6", set(&[Type::IfName, Type::Addr6])),
         ("protocols", protocols()),
@@ -88,7 +90,18 @@ fn protocols() -> Set {
 }
 
 fn prerouting() -> Vec<Rule> {
-    vec![rule("frames of containers", vec![among(&[Field::Iif], "ports"), jump("guard")])]
+    use Field::{EtherSaddr, EtherType, Iif, L4Proto, Saddr4, Saddr6};
+    let protocol = |kind| is(EtherType, Value::EtherType(kind));
+    let no_icmp = Expr::Is { field: L4Proto, not: true, value: Value::Proto(ICMPV6) };
+    vec![
+        // One question for nearly every frame.
+        rule("IPv4 of its own", vec![protocol(ETH_IPV4), among(&[Iif, EtherSaddr, Saddr4], "senders4"), accept()]),
+        rule(
+            "IPv6 of its own",
+            vec![protocol(ETH_IPV6), no_icmp, among(&[Iif, EtherSaddr, Saddr6], "senders6"), accept()],
+        ),
+        rule("frames of containers", vec![among(&[Iif], "ports"), jump("guard")]),
+    ]
 }
 
 fn guard() -> Vec<Rule> {
@@ -173,11 +186,13 @@ fn identity(endpoint: &Endpoint) -> Vec<(&'static str, Key, &'static str)> {
         ("ethers", vec![port(), Value::Mac(endpoint.mac)], "its Ethernet address"),
     ];
     if let Some(addr) = endpoint.addr4 {
+        all.push(("senders4", vec![port(), Value::Mac(endpoint.mac), Value::Addr4(addr)], "itself"));
         all.push(("addrs4", vec![port(), Value::Addr4(addr)], "its address"));
         // Who asks whether an address is free says that it has none (RFC 5227 §1.1).
         all.push(("addrs4", vec![port(), Value::Addr4(Ipv4Addr::UNSPECIFIED)], "no address yet"));
     }
     if let Some(addr) = endpoint.addr6 {
+        all.push(("senders6", vec![port(), Value::Mac(endpoint.mac), Value::Addr6(addr)], "itself"));
         all.push(("addrs6", vec![port(), Value::Addr6(addr)], "its address"));
         all.push(("addrs6", vec![port(), Value::Addr6(link_local(endpoint.mac.0))], "its link-local address"));
         // RFC 4862 §5.4.2

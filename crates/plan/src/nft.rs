@@ -291,6 +291,12 @@ pub enum Expr {
     },
     /// `tcp flags != syn / fin,syn,rst,ack`: not what begins a connection; that it is TCP is to be checked before.
     TcpNotFirst,
+    /// `ct status assured`: the flow has seen answers, and TCP's opening is over (`IPS_ASSURED`).
+    CtAssured,
+    /// `ct status snat,dnat`: an address of the flow is translated.
+    CtTranslated,
+    /// `FIELD 127.0.0.0/8`, of `ip saddr` or `ip daddr`: one byte is compared, which costs less than a set.
+    Loopback4(Field),
     /// `fib daddr type local`: the destination is an address of the host.
     FibDaddrLocal,
     /// Count packets and bytes; the numbers are no part of the value.

@@ -18,7 +18,11 @@ pub(super) const ESTABLISHED: u32 = 2;
 pub(super) const RELATED: u32 = 4;
 pub(super) const NEW: u32 = 8;
 pub(super) const INVALID_NEW: u32 = INVALID | NEW;
+pub(super) const ASSURED: u32 = 4;
+pub(super) const SRC_NAT: u32 = 16;
 pub(super) const DST_NAT: u32 = 32;
+/// The first byte of the host's own addresses (RFC 1122 §3.2.1.3).
+pub(super) const LOOPBACK4: u8 = 127;
 /// Where the flags of TCP are (RFC 9293 §3.1): base, offset, length; and some of them.
 pub(super) const TCP_FLAGS: (u32, u32, u32) = (libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32, 13, 1);
 pub(super) const FIN_SYN_RST_ACK: u8 = 0x17;
@@ -140,6 +144,20 @@ impl RuleOut {
                 };
                 self.load_ct(libc::NFT_CT_STATE, FIRST, None);
                 self.any_bit_of(bits, true);
+            }
+            Expr::CtAssured | Expr::CtTranslated => {
+                self.load_ct(libc::NFT_CT_STATUS, FIRST, None);
+                self.any_bit_of(if *expr == Expr::CtAssured { ASSURED } else { SRC_NAT | DST_NAT }, true);
+            }
+            Expr::Loopback4(field) => {
+                let Some(place) = PLACES.iter().find(|place| place.field == *field) else { return };
+                if let Some(family) = family_of(self.family, *field) {
+                    self.check_family(family);
+                }
+                self.expression("payload", |e| {
+                    e.be32(1, FIRST).be32(2, place.base).be32(3, place.offset).be32(4, 1);
+                });
+                self.compare(false, &[LOOPBACK4]);
             }
             Expr::CtDnat { not } => {
                 self.load_ct(libc::NFT_CT_STATUS, FIRST, None);

@@ -4,8 +4,8 @@
 
 use super::batch::{HOOKS, chain_type};
 use super::expression::{
-    self, DST_NAT, ESTABLISHED, FAMILIES, FIN_SYN_RST_ACK, INVALID, INVALID_NEW, LOCAL, METAS, NEW, PLACES, RELATED,
-    SYN, TCP_FLAGS, TCP_RESET,
+    self, ASSURED, DST_NAT, ESTABLISHED, FAMILIES, FIN_SYN_RST_ACK, INVALID, INVALID_NEW, LOCAL, LOOPBACK4, METAS, NEW,
+    PLACES, Place, RELATED, SRC_NAT, SYN, TCP_FLAGS, TCP_RESET,
 };
 use super::numbers::{FAMILY_INET, chain, data, rule};
 use super::value;
@@ -59,6 +59,8 @@ enum Load {
     CtState,
     CtStatus,
     TcpFlags,
+    /// Of an IPv4 address.
+    FirstByte(Field),
     AddressType,
     /// In the host's byte order.
     RouteMss,
@@ -179,14 +181,20 @@ impl Reader {
         if (base, offset, len) == TCP_FLAGS {
             return self.load(attrs.be32(1)?, Load::TcpFlags);
         }
-        let mut places = PLACES.iter();
-        let place = places.find(|place| (place.base, place.offset, place.len) == (base, offset, len))?;
+        // Of an address, the first byte alone.
+        let begins = |place: &&Place| {
+            matches!(place.field, Field::Saddr4 | Field::Daddr4) && (place.base, place.offset, 1) == (base, offset, len)
+        };
+        let first = PLACES.iter().find(begins);
+        let whole = || PLACES.iter().find(|place| (place.base, place.offset, place.len) == (base, offset, len));
+        let place = first.or_else(whole)?;
         if let Some(family) = expression::family_of(self.family, place.field)
             && !self.checked[family]
         {
             self.fold_check(family)?;
         }
-        self.load(attrs.be32(1)?, Load::Field(place.field))
+        let load = if first.is_some() { Load::FirstByte(place.field) } else { Load::Field(place.field) };
+        self.load(attrs.be32(1)?, load)
     }
 
     fn write(&mut self, attrs: Attrs<'_>) -> Option<()> {
@@ -295,6 +303,13 @@ impl Reader {
                     INVALID_NEW => CtState::InvalidNew,
                     _ => return None,
                 })
+            }
+            (Load::FirstByte(field), None) => (!not && bytes == [LOOPBACK4]).then_some(Expr::Loopback4(field))?,
+            (Load::CtStatus, Some(_)) if bits == Some(ASSURED) => {
+                (not && number == Some(0)).then_some(Expr::CtAssured)?
+            }
+            (Load::CtStatus, Some(_)) if bits == Some(SRC_NAT | DST_NAT) => {
+                (not && number == Some(0)).then_some(Expr::CtTranslated)?
             }
             (Load::CtStatus, Some(_)) if bits == Some(DST_NAT) => {
                 (number == Some(0)).then_some(Expr::CtDnat { not: !not })?

@@ -227,6 +227,8 @@ fn everything() -> Table {
     ];
     let forward = vec![
         rule(vec![is(L4Proto, L4(6)), Expr::TcpOpens, within(&[Iif], "names"), Expr::ClampMss]),
+        rule(vec![Expr::Ct(CtState::Established), Expr::CtAssured, Expr::CtTranslated, accept()]),
+        rule(vec![Expr::Loopback4(Field::Daddr4), Expr::Loopback4(Field::Saddr4), accept()]),
         rule(vec![Expr::Ct(CtState::Established), accept()]),
         rule(vec![Expr::Ct(CtState::Related), accept()]),
         rule(vec![Expr::Ct(CtState::Invalid), Expr::Counter, Expr::Verdict(Verdict::Drop)]),

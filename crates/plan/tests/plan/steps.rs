@@ -66,7 +66,7 @@ fn a_container_starts_and_stops() {
         "add namespace {sandbox} [sb]
          add veth {host} on app0 with eth0 in sandbox {sandbox} [ep]
          change 1 elements of table inet berth in host [engine]
-         change 4 elements of table bridge berth in host [engine]
+         change 5 elements of table bridge berth in host [engine]
          switch isolation off, hairpin on and groups on of port {host} [ep]
          switch ipv6 off on eth0 in sandbox {sandbox} [ep]
          set eth0 up in sandbox {sandbox} [ep]
@@ -82,7 +82,7 @@ fn a_container_starts_and_stops() {
         &format!(
             "change 1 elements of table inet berth in host [engine]
              delete namespace {sandbox} [sb]
-             change 4 elements of table bridge berth in host [engine]
+             change 5 elements of table bridge berth in host [engine]
              forget flows to 0.0.0.0:8080-8080/tcp answered by 10.1.0.2 [engine]"
         ),
     );
@@ -133,7 +133,7 @@ fn a_networks_rules_outlive_its_containers() {
              delete namespace {sandbox} [sb]
              delete link web0 in host [net]
              change 3 elements of table inet berth in host [engine]
-             change 4 elements of table bridge berth in host [engine]"
+             change 5 elements of table bridge berth in host [engine]"
         ),
     );
 }
