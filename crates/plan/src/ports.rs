@@ -260,8 +260,7 @@ struct Board<'a> {
 impl Board<'_> {
     /// The host's addresses of a wish.
     fn hosts(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
-        // Without rules the sockets of the ports themselves are relayed.
-        let relays = self.world.relay.is_some() || !self.world.means.firewall6;
+        let relays = self.world.relays();
         let relayed = relays && self.claim.v4 && wish.proto.is_relayed();
         let (v4, v6) = (self.claim.v4, self.facts.has_ipv6 && (self.claim.v6 || relayed));
         let loopback = wish.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST));

@@ -400,6 +400,12 @@ impl World {
         })
     }
 
+    /// What comes by IPv6 can be led to a container without it. Where there are no rules, the sockets of the ports themselves are
+    /// relayed.
+    pub fn relays(&self) -> bool {
+        self.relay.is_some() || !self.means.firewall6
+    }
+
     /// A network by its name.
     pub fn network_named(&self, name: &str) -> Option<&Network> {
         self.networks.values().find(|n| n.name == name)

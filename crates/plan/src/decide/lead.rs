@@ -112,7 +112,7 @@ impl Ways {
     /// The endpoint that a port of the host leads to. Where there is no way for IPv6, the relay makes one by IPv4.
     pub fn home(&self, world: &World, binding: &PortBinding) -> Option<EndpointId> {
         let v6 = binding.host_ip.is_ipv6();
-        let by_relay = v6 && self.six.is_none() && world.relay.is_some() && binding.proto.is_relayed();
+        let by_relay = v6 && self.six.is_none() && world.relays() && binding.proto.is_relayed();
         let family = v6 && !by_relay;
         self.way(family).filter(|_| self.translates(family))
     }
