@@ -489,7 +489,7 @@ impl NetworkOwner {
     }
 
     /// Holds the ports that a change publishes: all or none. Each family may leave by an endpoint of its own.
-    fn hold(&mut self, change: &Change) -> std::result::Result<(), (Endpoint, Vec<Failed>)> {
+    fn hold(&mut self, change: &Change) -> std::result::Result<(), (Box<Endpoint>, Vec<Failed>)> {
         let world = self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut held: Vec<&EndpointId> = Vec::new();
         for fact in change {
@@ -504,7 +504,7 @@ impl NetworkOwner {
                     world.endpoints.get(id).cloned().map_or_else(|| Fact::NoEndpoint(id.clone(), 0), Fact::Endpoint);
                 self.held.follow(&vec![before]);
             }
-            return Err((new.clone(), failed));
+            return Err((Box::new(new.clone()), failed));
         }
         Ok(())
     }
