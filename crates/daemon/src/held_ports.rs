@@ -181,9 +181,12 @@ impl HeldPorts {
     }
 
     /// What one endpoint held is now another's of the same sandbox: the ports are never free between.
-    pub fn hand_over(&mut self, handover: &Handover) {
-        if let Some(moved) = self.sockets.remove(&handover.from) {
-            self.sockets.entry(handover.to.clone()).or_default().extend(moved);
+    pub fn hand_over(&mut self, Handover { from, to, binding }: &Handover) {
+        let Some(held) = self.sockets.get_mut(from) else { return };
+        let ports = binding.host_ports().map(|port| (binding.proto, SocketAddr::new(binding.host_ip, port)));
+        let moved: Vec<(Port, Held)> = ports.filter_map(|port| held.remove_entry(&port)).collect();
+        if !moved.is_empty() {
+            self.sockets.entry(to.clone()).or_default().extend(moved);
         }
     }
 
@@ -295,9 +298,11 @@ mod tests {
             addr4: None,
             addr6: None,
             gateway: true,
+            gateway4: false,
             gateway6: false,
             priority: 0,
             names: Vec::new(),
+            opened: Default::default(),
             ports: rows.iter().map(row).collect(),
         }
     }
@@ -335,7 +340,7 @@ mod tests {
         held.hold(&web, &[]).unwrap();
         let other = Endpoint { id: "d".repeat(64).parse().unwrap(), ..web.clone() };
         held.hold(&other, &web.ports).unwrap();
-        held.hand_over(&Handover { from: web.id.clone(), to: other.id.clone() });
+        held.hand_over(&Handover { from: web.id.clone(), to: other.id.clone(), binding: web.ports[0].clone() });
         held.follow(&vec![Fact::NoEndpoint(web.id, 0), Fact::Endpoint(other.clone())]);
         assert!(!is_free(port));
         held.follow(&vec![Fact::NoEndpoint(other.id, 0)]);

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::crash;
 use crate::error::{Doing, Error, Result};
 use crate::flows::Forgetting;
-use crate::held_ports::HeldPorts;
+use crate::held_ports::{Failed, HeldPorts};
 use crate::relay::{Listening, Relay};
 use crate::resolver::{Note, Resolver};
 use crate::store::Store;
@@ -290,8 +290,8 @@ enum Withdrawal {
     Detach(EndpointId),
     /// The network goes.
     Drop(NetworkId),
-    /// The endpoint is again as it was.
-    Restore(Box<Endpoint>),
+    /// The endpoints are again as they were.
+    Restore(Vec<Endpoint>),
 }
 
 /// A wish that was decided and waits for the kernel.
@@ -364,16 +364,15 @@ impl NetworkOwner {
                 Wish::Join { sandbox, .. } => Some(Withdrawal::Close(sandbox.clone())),
                 Wish::Connect(place) => Some(Withdrawal::Detach(place.id.clone())),
                 Wish::Network(wish) => Some(Withdrawal::Drop(wish.id.clone())),
-                Wish::Publish(id, _) | Wish::Unpublish(id, _) => {
-                    self.read().endpoints.get(id).cloned().map(|old| Withdrawal::Restore(Box::new(old)))
-                }
+                Wish::Publish(id, _) | Wish::Unpublish(id, _) => Some(Withdrawal::Restore(siblings(&self.read(), id))),
                 _ => None,
             };
             let decided = self.decide(&wish);
             match decided {
                 Ok(change) => {
                     all.extend(change);
-                    pending.push(Pending { owners: owners(&wish), withdraw, reply });
+                    let owners = owners(&wish, &self.read());
+                    pending.push(Pending { owners, withdraw, reply });
                 }
                 Err(refusal) => answer(reply, Err(refusal)),
             }
@@ -476,17 +475,10 @@ impl NetworkOwner {
         let mut tries = 1;
         loop {
             let change = decide(&self.read(), &facts).map_err(refused)?;
-            // Of a sandbox's endpoints only the one that leads out publishes.
-            let new = change.iter().find_map(|fact| match fact {
-                Fact::Endpoint(new) if !new.ports.is_empty() => Some(new),
-                _ => None,
-            });
-            let Some(endpoint) = new else { return self.decided(|_| Ok(change)) };
-            let before = held_before(&self.read(), &change, endpoint);
-            match self.held.hold(endpoint, &before) {
+            match self.hold(&change) {
                 Ok(()) => return self.decided(|_| Ok(change)),
-                Err(failed) if tries < ports::TRIES => facts.busy.extend(failed),
-                Err(failed) => {
+                Err((_, failed)) if tries < ports::TRIES => facts.busy.extend(failed),
+                Err((endpoint, failed)) => {
                     let Some(((proto, addr), why)) = failed.into_iter().next() else { continue };
                     let (name, endpoint) = (endpoint.container_name.clone(), endpoint.id.to_string());
                     return Err(refused(Refusal::PortBusy { name, endpoint, addr, proto, why }));
@@ -494,6 +486,27 @@ impl NetworkOwner {
             }
             tries += 1;
         }
+    }
+
+    /// Holds the ports that a change publishes: all or none. Each family may leave by an endpoint of its own.
+    fn hold(&mut self, change: &Change) -> std::result::Result<(), (Box<Endpoint>, Vec<Failed>)> {
+        let world = self.world.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held: Vec<&EndpointId> = Vec::new();
+        for fact in change {
+            let Fact::Endpoint(new) = fact else { continue };
+            let Err(failed) = self.held.hold(new, &held_before(&world, change, new)) else {
+                held.push(&new.id);
+                continue;
+            };
+            // The others' are as before again.
+            for id in held {
+                let before =
+                    world.endpoints.get(id).cloned().map_or_else(|| Fact::NoEndpoint(id.clone(), 0), Fact::Endpoint);
+                self.held.follow(&vec![before]);
+            }
+            return Err((Box::new(new.clone()), failed));
+        }
+        Ok(())
     }
 
     /// What a place needs to know of the host: only published ports make it look.
@@ -682,29 +695,37 @@ fn taken_back(world: &World, back: &Withdrawal) -> std::result::Result<Change, R
         Withdrawal::Close(sandbox) => decide::close(world, sandbox, now()),
         Withdrawal::Detach(endpoint) => decide::detach(world, endpoint, now()),
         Withdrawal::Drop(network) => decide::remove_network(world, network),
-        Withdrawal::Restore(endpoint) if world.endpoints.contains_key(&endpoint.id) => {
-            Ok(vec![Fact::Endpoint(Endpoint::clone(endpoint))])
+        Withdrawal::Restore(endpoints) => {
+            // One that is not there went with its sandbox.
+            let there = endpoints.iter().filter(|endpoint| world.endpoints.contains_key(&endpoint.id));
+            Ok(there.cloned().map(Fact::Endpoint).collect())
         }
-        // It went with its sandbox.
-        Withdrawal::Restore(_) => Ok(Vec::new()),
     }
+}
+
+/// All endpoints of the sandbox that this one is of.
+fn siblings(world: &World, id: &EndpointId) -> Vec<Endpoint> {
+    let endpoint = world.endpoints.get(id);
+    endpoint.map_or_else(Vec::new, |endpoint| world.endpoints_of(&endpoint.sandbox).cloned().collect())
 }
 
 /// What an endpoint, or another of its sandbox that hands its ports over, publishes before a change.
 fn held_before(world: &World, change: &Change, endpoint: &Endpoint) -> Vec<PortBinding> {
     let handed = decide::handovers(world, change).into_iter().filter(|handover| handover.to == endpoint.id);
-    let had = handed.map(|handover| handover.from).chain([endpoint.id.clone()]);
-    had.filter_map(|id| world.endpoints.get(&id)).flat_map(|old| old.ports.clone()).collect()
+    let own = world.endpoints.get(&endpoint.id).map(|old| old.ports.clone()).unwrap_or_default();
+    handed.map(|handover| handover.binding).chain(own).collect()
 }
 
-fn owners(wish: &Wish) -> Vec<Owner> {
+fn owners(wish: &Wish, world: &World) -> Vec<Owner> {
     match wish {
         Wish::Join { sandbox, places, .. } => {
             let endpoints = places.iter().map(|place| Owner::Endpoint(place.id.short()));
             std::iter::once(Owner::Sandbox(sandbox.short())).chain(endpoints).collect()
         }
         Wish::Leave(sandbox) | Wish::Link(sandbox, _) => vec![Owner::Sandbox(sandbox.short())],
-        Wish::Publish(endpoint, _) | Wish::Unpublish(endpoint, _) => vec![Owner::Endpoint(endpoint.short())],
+        Wish::Publish(endpoint, _) | Wish::Unpublish(endpoint, _) => {
+            siblings(world, endpoint).iter().map(|endpoint| Owner::Endpoint(endpoint.id.short())).collect()
+        }
         Wish::Connect(place) => vec![Owner::Endpoint(place.id.short())],
         Wish::Disconnect(endpoint) | Wish::Rename(endpoint, ..) => vec![Owner::Endpoint(endpoint.short())],
         Wish::Network(wish) => vec![Owner::Network(wish.id.short())],

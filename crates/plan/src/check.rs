@@ -3,7 +3,8 @@
 use crate::decide::subnets;
 use crate::ids::{EndpointId, IfName, Mac, NetworkId, SandboxId};
 use crate::ipam::{self, Block};
-use crate::world::{Endpoint, Network, PortBinding, Subnet, World};
+use crate::ports::joined;
+use crate::world::{Endpoint, Network, Opened, PortBinding, Subnet, World};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -113,11 +114,13 @@ pub enum Fault {
         /// On networks with a way out.
         could: usize,
     },
-    /// The default route of IPv6 may go another way than that of IPv4 only where the latter has no IPv6.
-    #[error("sandbox {sandbox:?} has {has} endpoints with a default route of IPv6 alone, and should have {should}")]
-    Gateways6 {
+    /// One family's default route may go another way than the other's only where the latter's has not both.
+    #[error("sandbox {sandbox:?} has {has} endpoints with a default route of {family} alone, and should have {should}")]
+    GatewaysOfFamily {
         /// The sandbox.
         sandbox: SandboxId,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
         /// That have it.
         has: usize,
         /// That should.
@@ -135,6 +138,9 @@ pub enum Fault {
         /// Its binding.
         second: PortBinding,
     },
+    /// Ports at its own address that are none, or are there twice.
+    #[error("the ports that are open at the address of {0:?} are none, or are named twice")]
+    BadOpened(EndpointId),
     /// A binding that is none.
     #[error("-p {binding} of {endpoint:?} is no port")]
     BadPort {
@@ -319,11 +325,15 @@ fn gateways(world: &World, faults: &mut Vec<Fault>) {
             faults.push(Fault::Gateways { sandbox: sandbox.clone(), has, could });
         }
         let out = |e: &&Endpoint| world.networks.get(&e.network).is_some_and(|network| !network.internal);
-        let six = || world.endpoints_of(sandbox).filter(out).filter(|e| e.addr6.is_some());
-        let should = usize::from(six().next().is_some() && !six().any(|e| e.gateway));
-        let has = world.endpoints_of(sandbox).filter(|e| e.gateway6).count();
-        if has != should || world.endpoints_of(sandbox).any(|e| e.gateway6 && (e.gateway || e.addr6.is_none())) {
-            faults.push(Fault::Gateways6 { sandbox: sandbox.clone(), has, should });
+        for v6 in [false, true] {
+            let family = || world.endpoints_of(sandbox).filter(out).filter(|e| e.has(v6));
+            let alone = |e: &Endpoint| if v6 { e.gateway6 } else { e.gateway4 };
+            let should = usize::from(family().next().is_some() && !family().any(|e| e.gateway));
+            let has = world.endpoints_of(sandbox).filter(|e| alone(e)).count();
+            if has != should || world.endpoints_of(sandbox).any(|e| alone(e) && (e.gateway || !e.has(v6))) {
+                let family = if v6 { "IPv6" } else { "IPv4" };
+                faults.push(Fault::GatewaysOfFamily { sandbox: sandbox.clone(), family, has, should });
+            }
         }
     }
 }
@@ -335,6 +345,13 @@ fn ports(world: &World, faults: &mut Vec<Fault>) {
         let most = u32::from(binding.host_port.max(binding.inner_port)) + u32::from(binding.count);
         if binding.count == 0 || binding.host_port == 0 || binding.inner_port == 0 || most > 65536 {
             faults.push(Fault::BadPort { endpoint: endpoint.id.clone(), binding: (*binding).clone() });
+        }
+    }
+    for endpoint in world.endpoints.values() {
+        let most = |opened: &Opened| u32::from(opened.port) + u32::from(opened.count);
+        let right = |opened: &Opened| opened.count > 0 && opened.port > 0 && most(opened) <= 65536;
+        if !endpoint.opened.iter().all(right) || joined(endpoint.opened.iter().cloned()) != endpoint.opened {
+            faults.push(Fault::BadOpened(endpoint.id.clone()));
         }
     }
     all.sort_by_key(|(_, binding)| (binding.proto, binding.host_port));

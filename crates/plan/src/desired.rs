@@ -5,7 +5,7 @@ use crate::ipam::Block;
 use crate::links::{self, Opening, openings};
 use crate::netstate::{BridgePort, Link, LinkKind, NetState, Ns, Resolver, Route, Space};
 use crate::nft::{Owner, Table, TableName};
-use crate::world::{Change, Endpoint, Fact, Means, Network, Subnet, World};
+use crate::world::{Change, Endpoint, Fact, GatewayMode, Means, Network, Subnet, World};
 use crate::{firewall, guard};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,15 +163,19 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
 fn bridge(network: &Network, means: &Means) -> Link {
     let kind = if network.foreign_bridge { LinkKind::ForeignBridge } else { LinkKind::Bridge };
     let four = network.v4.as_ref().filter(|_| !network.unnumbered).map(|v4| on(v4, v4.gateway));
-    let six = network.v6.as_ref().map(|v6| on(v6, v6.gateway));
+    let apart = |mode: GatewayMode| mode == GatewayMode::Isolated;
+    let four = four.filter(|_| !network.v4.as_ref().is_some_and(|v4| apart(v4.mode)));
+    let six = network.v6.as_ref().filter(|v6| !apart(v6.mode)).map(|v6| on(v6, v6.gateway));
     let owner = Owner::Network(network.id.short());
     Link {
         mac: Some(network.mac),
         up: true,
         addrs: four.into_iter().chain(six).flatten().collect(),
-        no_ipv6: network.v6.is_none(),
+        no_ipv6: six.is_none(),
         // Only where rules keep others from using it.
-        route_localnet: network.v4.is_some() && !network.foreign_bridge && means.firewall4,
+        route_localnet: network.v4.as_ref().is_some_and(|v4| !apart(v4.mode))
+            && !network.foreign_bridge
+            && means.firewall4,
         ..Link::down(kind, network.mtu, owner)
     }
 }
@@ -199,10 +203,9 @@ fn on<N: Block>(subnet: &Subnet<N, N::Addr>, addr: N::Addr) -> Option<IpNet> {
 }
 
 fn default_routes(network: &Network, endpoint: &Endpoint) -> impl Iterator<Item = Route> + use<> {
-    let leads = |way: bool| way && !network.internal;
-    let four = network.v4.as_ref().filter(|_| leads(endpoint.gateway) && endpoint.addr4.is_some());
-    let out6 = leads(endpoint.gateway || endpoint.gateway6);
-    let six = network.v6.as_ref().filter(|_| out6 && endpoint.addr6.is_some());
+    let leads = |v6: bool| endpoint.leads_out(v6) && !network.internal;
+    let four = network.v4.as_ref().filter(|_| leads(false));
+    let six = network.v6.as_ref().filter(|_| leads(true));
     let dev = endpoint.inner.clone();
     let route = move |to: IpNet, via: IpAddr| Route { to, via: Some(via), dev: dev.clone() };
     let everywhere4 = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);

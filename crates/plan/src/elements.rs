@@ -34,6 +34,7 @@ impl Table {
                 Expr::In { set, .. }
                 | Expr::Dnat { map: set, .. }
                 | Expr::DnatPort { map: set, .. }
+                | Expr::Snat { map: set, .. }
                 | Expr::Vmap { map: set, .. }
                     if !self.sets.contains_key(set) =>
                 {

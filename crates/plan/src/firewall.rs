@@ -11,7 +11,7 @@ use crate::nft::{
     Value, Verdict, Why,
 };
 use crate::relay::{Relayed, relayed};
-use crate::world::{Endpoint, Means, Network, PortBinding, World};
+use crate::world::{Endpoint, GatewayMode, Means, Network, Opened, PortBinding, Subnet, World};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -35,6 +35,8 @@ const IPV6: u8 = 10;
 const TCP: u8 = 6;
 /// `IPPROTO_UDP`
 const UDP: u8 = 17;
+/// `IPPROTO_ICMP`
+const ICMP: u8 = 1;
 /// The protocols that are relayed.
 const RELAYED: [u8; 2] = [TCP, UDP];
 
@@ -109,13 +111,21 @@ pub fn add_endpoint(table: &mut Table, endpoint: &Endpoint, relay: Option<u16>) 
             put(table, set, key, Some(Data::Parts(vec![Value::Port(port)])), why(one.binding));
         }
     }
+    for opened in &endpoint.opened {
+        let why = format!("{}: -p {opened}", endpoint.container_name);
+        if let Some((set, key)) = opened_as(endpoint, opened) {
+            put(table, set, key, None, Why::new(why, Owner::Endpoint(endpoint.id.short())));
+        }
+    }
 }
 
 /// Take an endpoint's elements out of a table.
 pub fn remove_endpoint(table: &mut Table, endpoint: &Endpoint) {
     let published = endpoint.ports.iter().flat_map(|binding| published_as(endpoint, binding));
     let published = published.map(|(set, key, _)| (set, key));
-    for (set, key) in published.chain(relayed(endpoint).iter().map(relayed_as)) {
+    let relayed = relayed(endpoint);
+    let opened = endpoint.opened.iter().filter_map(|opened| opened_as(endpoint, opened));
+    for (set, key) in published.chain(relayed.iter().map(relayed_as)).chain(opened) {
         if let Some(set) = table.sets.get_mut(set) {
             set.elements.remove(&key);
         }
@@ -153,6 +163,7 @@ fn definitions() -> BTreeMap<String, Set> {
     let blocks = |of: Type| Set { interval: true, ..set(&[of]) };
     let blocks_behind = |of: Type| Set { interval: true, ..set(&[IfName, of]) };
     let map = |key: &[Type], data: &[Type]| Set { data: Some(DataType::Parts(data.to_vec())), ..set(key) };
+    let ports_of = |of: Type| Set { interval: true, ..set(&[of, Proto, Port]) };
     let ranges = |key: &[Type], data: Type| Set { interval: true, ..map(key, &[data]) };
     let named = [
         ("bridges", set(&[IfName])),
@@ -167,6 +178,16 @@ fn definitions() -> BTreeMap<String, Set> {
         ("hairpin6", blocks_behind(Addr6)),
         ("masquerade4", blocks(Addr4)),
         ("masquerade6", blocks(Addr6)),
+        ("source4", ranges(&[Addr4], Addr4)),
+        ("source6", ranges(&[Addr6], Addr6)),
+        ("trusted", set(&[IfName, IfName])),
+        ("unprotected4", blocks_behind(Addr4)),
+        ("unprotected6", blocks_behind(Addr6)),
+        ("routed4", blocks_behind(Addr4)),
+        ("routed6", blocks_behind(Addr6)),
+        ("opened4", ports_of(Addr4)),
+        ("opened6", ports_of(Addr6)),
+        ("isolated4", set(&[IfName])),
         ("published4", map(&[Proto, Port], &[Addr4, Port])),
         ("published6", map(&[Proto, Port], &[Addr6, Port])),
         ("published_at4", map(&[Addr4, Proto, Port], &[Addr4, Port])),
@@ -216,6 +237,8 @@ fn chains() -> BTreeMap<String, Chain> {
         ("forward", base(ChainType::Filter, Hook::Forward, FILTER), forward()),
         ("links", None, links()),
         ("redirects", base(ChainType::Filter, Hook::Output, FILTER), redirects()),
+        ("direct", None, direct()),
+        ("input", base(ChainType::Filter, Hook::Input, FILTER), input()),
         ("postrouting", base(ChainType::Nat, Hook::Postrouting, SRCNAT), postrouting()),
     ];
     named.into_iter().map(|(name, base, rules)| (name.to_owned(), Chain { base, rules })).collect()
@@ -329,6 +352,10 @@ fn forward() -> Vec<Rule> {
         rule("no way out of an internal network", cut(Iif)),
         rule("no way into an internal network", cut(Oif)),
         rule("to a published port", vec![within(&[Oif], "bridges"), Expr::CtDnat { not: false }, accept()]),
+        rule(
+            "by a container's own address",
+            vec![within(&[Oif], "bridges"), Expr::Verdict(Verdict::Jump("direct".into()))],
+        ),
         rule("nothing else reaches a container", [vec![within(&[Oif], "bridges")], drop().to_vec()].concat()),
         rule("a connection that was cut does not begin anew in its middle", [middle, reset].concat()),
         rule("containers reach other places", vec![within(&[Iif], "bridges"), accept()]),
@@ -361,13 +388,51 @@ fn redirects() -> Vec<Rule> {
     vec![rule("no container is sent another way", [redirect, to, vec![Expr::Verdict(Verdict::Drop)]].concat())]
 }
 
+/// Who has a route to containers' own addresses, and may use it.
+fn direct() -> Vec<Rule> {
+    use Field::{Daddr4, Daddr6, Dport, Iif, L4Proto, Oif};
+    let accept = || Expr::Verdict(Verdict::Accept);
+    let open = |addr, set| vec![within(&[addr, L4Proto, Dport], set), accept()];
+    let outside = || outside(Iif, "bridges");
+    let all = |addr, set| vec![outside(), within(&[Oif, addr], set), accept()];
+    // A container of another network could make up errors about a neighbour's flows.
+    let icmp =
+        |proto, addr, set| vec![outside(), is(L4Proto, Value::Proto(proto)), within(&[Oif, addr], set), accept()];
+    let published = "to a published port of a container that is routed";
+    let unprotected = "to any port of a container that is not protected, from elsewhere";
+    let errors = "ICMP to containers that are routed, from elsewhere";
+    vec![
+        rule(published, open(Daddr4, "opened4")),
+        rule(published, open(Daddr6, "opened6")),
+        rule(unprotected, all(Daddr4, "unprotected4")),
+        rule(unprotected, all(Daddr6, "unprotected6")),
+        rule(errors, icmp(ICMP, Daddr4, "routed4")),
+        rule(errors, icmp(ICMPV6, Daddr6, "routed6")),
+        rule("to any port, from an interface that is trusted", vec![within(&[Iif, Oif], "trusted"), accept()]),
+    ]
+}
+
+/// The host answers for each of its addresses on every interface, so one without an address is not yet apart from it. IPv6
+/// is off on such a bridge.
+fn input() -> Vec<Rule> {
+    let from = vec![is(Field::NfProto, Value::Proto(IPV4)), within(&[Field::Iif], "isolated4")];
+    vec![rule(
+        "no way from an isolated network to the host",
+        [from, vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]].concat(),
+    )]
+}
+
 fn postrouting() -> Vec<Rule> {
     use Field::{Oif, Saddr4, Saddr6};
     // By the address and not by `iifname`, which is empty where br_netfilter calls this for a frame.
     let back = |addr, set| vec![within(&[Oif, addr], set), Expr::CtDnat { not: false }, Expr::Masquerade];
     let hairpin = "a published port of the same network answers by way of the host";
     let from = |field, set| vec![within(&[field], set), outside(Oif, "bridges"), Expr::Masquerade];
+    let as_told =
+        |v6, field, map: &str| vec![outside(Oif, "bridges"), Expr::Snat { v6, fields: vec![field], map: map.into() }];
     vec![
+        rule("containers leave with the address that their network was told", as_told(false, Saddr4, "source4")),
+        rule("containers leave with the address that their network was told", as_told(true, Saddr6, "source6")),
         rule("containers leave with the host's address", from(Saddr4, "masquerade4")),
         rule("containers leave with the host's address", from(Saddr6, "masquerade6")),
         rule(hairpin, back(Saddr4, "hairpin4")),
@@ -398,25 +463,99 @@ fn add_network(table: &mut Table, network: &Network) {
     } else {
         put(table, "apart", vec![bridge(), bridge()], None, why("its containers are kept apart"));
     }
+    for interface in &network.trusted {
+        let from = Value::IfName(interface.clone());
+        put(table, "trusted", vec![from, bridge()], None, why(&format!("{interface} is trusted")));
+    }
     if network.internal {
         put(table, "internal", vec![bridge()], None, why("internal"));
+    }
+    let masquerade = network.masquerade;
+    if let Some(v4) = &network.v4 {
+        let sets = FamilySets {
+            hairpin: "hairpin4",
+            masquerade: "masquerade4",
+            source: "source4",
+            unprotected: "unprotected4",
+            routed: "routed4",
+        };
+        sets.add(table, network, v4, masquerade, &why);
+        if v4.mode == GatewayMode::Isolated {
+            put(table, "isolated4", vec![bridge()], None, why("isolated from the host"));
+        }
+    }
+    if let Some(v6) = &network.v6 {
+        let sets = FamilySets {
+            hairpin: "hairpin6",
+            masquerade: "masquerade6",
+            source: "source6",
+            unprotected: "unprotected6",
+            routed: "routed6",
+        };
+        sets.add(table, network, v6, masquerade, &why);
+    }
+}
+
+/// The names of one family's sets.
+struct FamilySets {
+    hairpin: &'static str,
+    masquerade: &'static str,
+    source: &'static str,
+    unprotected: &'static str,
+    routed: &'static str,
+}
+
+impl FamilySets {
+    fn add<N: Block + std::fmt::Display>(
+        &self,
+        table: &mut Table,
+        network: &Network,
+        subnet: &Subnet<N, N::Addr>,
+        masquerade: bool,
+        why: &dyn Fn(&str) -> Why,
+    ) {
+        // Nobody from elsewhere comes to an internal network, whatever its mode.
+        if network.internal {
+            return;
+        }
+        let all = || block(subnet.net);
+        let behind = || vec![Value::IfName(network.bridge.clone()), all()];
+        if subnet.mode.translates() {
+            put(table, self.hairpin, behind(), None, why("its published ports from inside"));
+            let outwards = format!("{} outwards", subnet.net);
+            match subnet.source.filter(|_| masquerade) {
+                Some(addr) => {
+                    put(table, self.source, vec![all()], Some(Data::Parts(vec![address(addr)])), why(&outwards))
+                }
+                None if masquerade => put(table, self.masquerade, vec![all()], None, why(&outwards)),
+                None => {}
+            }
+        }
+        match subnet.mode {
+            GatewayMode::NatUnprotected => put(table, self.unprotected, behind(), None, why("nat-unprotected")),
+            GatewayMode::Routed => put(table, self.routed, behind(), None, why("routed")),
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+        }
+    }
+}
+
+fn address<A: Number>(addr: A) -> Value {
+    match addr.into() {
+        IpAddr::V4(addr) => Value::Addr4(addr),
+        IpAddr::V6(addr) => Value::Addr6(addr),
+    }
+}
+
+/// The element of a port that is open at the container's own address: set and key. None for a family that it does not have.
+fn opened_as(endpoint: &Endpoint, opened: &Opened) -> Option<(&'static str, Key)> {
+    let (set, addr) = if opened.v6 {
+        ("opened6", endpoint.addr6.map(Value::Addr6)?)
     } else {
-        let why = || why("its published ports from inside");
-        if let Some(v4) = &network.v4 {
-            put(table, "hairpin4", vec![bridge(), block(v4.net)], None, why());
-        }
-        if let Some(v6) = &network.v6 {
-            put(table, "hairpin6", vec![bridge(), block(v6.net)], None, why());
-        }
-    }
-    if network.masquerade {
-        if let Some(v4) = &network.v4 {
-            put(table, "masquerade4", vec![block(v4.net)], None, why(&format!("{} outwards", v4.net)));
-        }
-        if let Some(v6) = &network.v6 {
-            put(table, "masquerade6", vec![block(v6.net)], None, why(&format!("{} outwards", v6.net)));
-        }
-    }
+        ("opened4", endpoint.addr4.map(Value::Addr4)?)
+    };
+    let (first, last) = opened.ports().into_inner();
+    let ports = if first == last { Value::Port(first) } else { Value::PortRange(first, last) };
+    Some((set, vec![addr, Value::Proto(opened.proto.number()), ports]))
 }
 
 /// The elements of one binding: set, key and data. None for a family that the endpoint does not have.

@@ -5,7 +5,7 @@
 //! client never pauses. Both are found by the port that the first packet was for.
 
 use crate::merge::merge;
-use crate::nft::{Data, Table, Value};
+use crate::nft::{Data, Element, Table, Value};
 use crate::relay;
 use crate::world::{Proto, World};
 use std::collections::BTreeMap;
@@ -100,16 +100,24 @@ pub(crate) fn outlived(have: Option<&Table>, want: Option<&Table>) -> Vec<Flows>
     let (no_sets, no_elements) = (BTreeMap::new(), BTreeMap::new());
     let (have, want) = (have.map_or(&no_sets, |t| &t.sets), want.map_or(&no_sets, |t| &t.sets));
     let (mut went, mut came) = (BTreeMap::new(), BTreeMap::new());
-    for (name, have, want) in merge(have, want).filter(|(name, ..)| LEADING.contains(&name.as_str())) {
+    for (name, have, want) in merge(have, want) {
+        let open = OPEN.contains(&name.as_str());
+        if !open && !LEADING.contains(&name.as_str()) {
+            continue;
+        }
         let v6 = name.ends_with('6');
         let (have, want) = (have.map_or(&no_elements, |s| &s.elements), want.map_or(&no_elements, |s| &s.elements));
         for (key, have, want) in merge(have, want) {
-            let (have, want) = (have.and_then(|e| e.data.as_ref()), want.and_then(|e| e.data.as_ref()));
-            if have != want {
-                for (data, ways) in [(have, &mut went), (want, &mut came)] {
-                    if let Some((way, ports)) = data.and_then(|data| led(v6, key, data)) {
-                        ways.entry(way).or_insert_with(Vec::new).push(ports);
-                    }
+            let same = if open { have.is_some() == want.is_some() } else { data(have) == data(want) };
+            if same {
+                continue;
+            }
+            // What is open is reached as it is.
+            let itself = key.first().filter(|_| open).map(|addr| Data::Parts(vec![addr.clone()]));
+            for (element, ways) in [(have, &mut went), (want, &mut came)] {
+                let data = itself.as_ref().filter(|_| element.is_some()).or(data(element));
+                if let Some((way, ports)) = data.and_then(|data| led(v6, key, data)) {
+                    ways.entry(way).or_insert_with(Vec::new).push(ports);
                 }
             }
         }
@@ -123,12 +131,16 @@ pub(crate) fn outlived(have: Option<&Table>, want: Option<&Table>) -> Vec<Flows>
         all.extend(gone.into_iter().map(|ports| of(way, ports, way.answers)));
     }
     // Connections begin anew by themselves; datagrams do not.
-    for (way, ports) in came.iter().filter(|(way, _)| way.proto == UDP) {
+    for (way, ports) in came.iter().filter(|(way, _)| way.proto == UDP && !way.is_open()) {
         let new = without(ports, went.get(way).unwrap_or(&none));
         all.extend(new.into_iter().map(|ports| of(way, ports, Answers::Host)));
     }
     all.sort();
     all
+}
+
+fn data(element: Option<&Element>) -> Option<&Data> {
+    element.and_then(|element| element.data.as_ref())
 }
 
 /// How packets are led.
@@ -140,6 +152,13 @@ struct Way {
     answers: Answers,
     /// The port inside, less the port of the host.
     shift: i32,
+}
+
+impl Way {
+    /// The first packet goes where it is led anyway.
+    fn is_open(&self) -> bool {
+        self.to.is_some_and(|to| self.answers == Answers::Address(to))
+    }
 }
 
 /// First and last.
@@ -160,6 +179,9 @@ const LEADING: [&str; 12] = [
     "relayed_ranges6",
     "relayed_ranges_at6",
 ];
+
+/// The sets of ports that are open at a container's own address.
+const OPEN: [&str; 2] = ["opened4", "opened6"];
 
 /// How an element of a map leads, and which ports.
 fn led(v6: bool, key: &[Value], data: &Data) -> Option<(Way, Ports)> {
@@ -226,9 +248,9 @@ fn rows(ports: &[Ports]) -> Vec<Ports> {
 mod tests {
     use super::*;
     use crate::firewall;
-    use crate::world::{Endpoint, PortBinding};
+    use crate::world::{Endpoint, Opened, PortBinding};
 
-    fn table(rows: &[(Proto, &str, u16, u16, u16)], relay: Option<u16>) -> Table {
+    fn endpoint(rows: &[(Proto, &str, u16, u16, u16)]) -> Endpoint {
         let digits = |digit: &str| digit.repeat(64);
         let row = |(proto, host_ip, host_port, inner_port, count): &(Proto, &str, u16, u16, u16)| PortBinding {
             proto: *proto,
@@ -237,7 +259,7 @@ mod tests {
             inner_port: *inner_port,
             count: *count,
         };
-        let endpoint = Endpoint {
+        Endpoint {
             id: digits("a").parse().unwrap(),
             network: digits("b").parse().unwrap(),
             sandbox: digits("c").parse().unwrap(),
@@ -248,13 +270,18 @@ mod tests {
             addr4: Some("10.1.0.2".parse().unwrap()),
             addr6: None,
             gateway: true,
+            gateway4: false,
             gateway6: false,
             priority: 0,
             names: Vec::new(),
+            opened: Default::default(),
             ports: rows.iter().map(row).collect(),
-        };
+        }
+    }
+
+    fn table(rows: &[(Proto, &str, u16, u16, u16)], relay: Option<u16>) -> Table {
         let mut table = firewall::skeleton();
-        firewall::add_endpoint(&mut table, &endpoint, relay);
+        firewall::add_endpoint(&mut table, &endpoint(rows), relay);
         table
     }
 
@@ -310,6 +337,24 @@ mod tests {
         ] {
             assert_eq!(without(&all, &others), rest, "{all:?} without {others:?}");
         }
+    }
+
+    #[test]
+    fn ports_that_are_closed_at_a_containers_own_address() {
+        let opened = |ports: &[(u16, u16)]| {
+            let mut table = firewall::skeleton();
+            let row = |(port, count): &(u16, u16)| Opened { proto: Proto::Tcp, v6: false, port: *port, count: *count };
+            let opened = ports.iter().map(row).collect();
+            firewall::add_endpoint(&mut table, &Endpoint { opened, ..endpoint(&[]) }, None);
+            table
+        };
+        check(&opened(&[]), &opened(&[(80, 3)]), &[]);
+        check(&opened(&[(80, 3)]), &opened(&[]), &["10.1.0.2:80-82/tcp answered by 10.1.0.2"]);
+        check(
+            &opened(&[(80, 5)]),
+            &opened(&[(82, 1)]),
+            &["10.1.0.2:80-81/tcp answered by 10.1.0.2", "10.1.0.2:83-84/tcp answered by 10.1.0.2"],
+        );
     }
 
     #[test]

@@ -240,8 +240,7 @@ mod tests {
 
     fn subnet(net: &str, range: &str, gateway: &str) -> Subnet<Ipv4Net, Ipv4Addr> {
         let (net, range) = (net.parse().unwrap(), range.parse().unwrap());
-        let reserved = BTreeMap::new();
-        Subnet { net, range, gateway: gateway.parse().unwrap(), default_gateway: None, reserved }
+        Subnet { range, ..Subnet::new(net, gateway.parse().unwrap()) }
     }
 
     fn who(digit: &str) -> ContainerId {
@@ -295,7 +294,7 @@ mod tests {
     fn ipv6_starts_after_the_subnets_own_address() {
         let net: Ipv6Net = "fd00::/64".parse().unwrap();
         let gateway = "fd00::1".parse().unwrap();
-        let subnet = Subnet { net, range: net, gateway, default_gateway: None, reserved: BTreeMap::new() };
+        let subnet = Subnet::new(net, gateway);
         let container = who("a");
         let asker = Asker { container: &container, now: 0 };
         let next = subnet.next_free(&|_| false, &BTreeMap::new(), asker).unwrap();

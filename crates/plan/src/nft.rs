@@ -320,6 +320,15 @@ pub enum Expr {
         /// The map's name.
         map: String,
     },
+    /// `snat ip to FIELD map @MAP` (`ip6` with v6); the map's data is an address.
+    Snat {
+        /// IPv6.
+        v6: bool,
+        /// Looked up.
+        fields: Vec<Field>,
+        /// The map's name.
+        map: String,
+    },
     /// `masquerade`
     Masquerade,
     /// `tcp flags syn / syn,rst`: the packet that opens a connection, or the answer to it (RFC 9293); `meta l4proto` is to be

@@ -1,9 +1,10 @@
 //! Which ports of the host are published, and for whom.
 
-use crate::decide::{Facts, Refusal};
+use crate::decide::{Facts, Refusal, is_private};
 use crate::ids::{EndpointId, SandboxId};
 use crate::netstate::IpFamily;
-use crate::world::{Change, Endpoint, Fact, PortBinding, Proto, World};
+use crate::world::{Change, Endpoint, Fact, Opened, PortBinding, Proto, World};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -62,17 +63,13 @@ impl Unpublish {
     }
 }
 
-/// The bindings without what is to go, and whether each of `gone` fitted one.
-///
-/// # Errors
-/// The first of `gone` that fits nothing.
-pub fn without<'a>(have: &[PortBinding], gone: &'a [Unpublish]) -> Result<Vec<PortBinding>, &'a Unpublish> {
-    let mut used = vec![false; gone.len()];
+/// The bindings without what is to go; `used` says which of `gone` fitted one.
+pub fn without(have: &[PortBinding], gone: &[Unpublish], used: &mut [bool]) -> Vec<PortBinding> {
     let mut rest = Vec::new();
     for binding in have {
         for (host_port, inner_port) in binding.host_ports().zip(binding.inner_ports()) {
             let mut goes = false;
-            for (one, used) in gone.iter().zip(&mut used) {
+            for (one, used) in gone.iter().zip(&mut *used) {
                 let fits = one.fits(binding.proto, binding.host_ip, host_port, inner_port);
                 *used |= fits;
                 goes |= fits;
@@ -82,10 +79,68 @@ pub fn without<'a>(have: &[PortBinding], gone: &'a [Unpublish]) -> Result<Vec<Po
             }
         }
     }
-    match used.iter().position(|used| !used) {
-        Some(idle) => Err(&gone[idle]),
-        None => Ok(rest),
+    rest
+}
+
+/// The ports of a container's own that are open without what is to go, whatever port of the host that would be; `used` as in
+/// [`without`].
+pub fn closed(have: &BTreeSet<Opened>, gone: &[Unpublish], used: &mut [bool]) -> BTreeSet<Opened> {
+    let mut rest = Vec::new();
+    for opened in have {
+        for port in opened.ports() {
+            let mut goes = false;
+            for (one, used) in gone.iter().zip(&mut *used) {
+                let fits = (one.proto, one.inner) == (opened.proto, port)
+                    && one.host_ip.is_none_or(|ip| ip.is_ipv6() == opened.v6);
+                *used |= fits;
+                goes |= fits;
+            }
+            if !goes {
+                rest.push(Opened { port, count: 1, ..opened.clone() });
+            }
+        }
     }
+    joined(rest)
+}
+
+/// The same ports, of which none is in two and none that follow each other are apart.
+pub fn joined(all: impl IntoIterator<Item = Opened>) -> BTreeSet<Opened> {
+    let mut sorted: Vec<Opened> = all.into_iter().collect();
+    sorted.sort();
+    let mut runs: Vec<Opened> = Vec::new();
+    for one in sorted {
+        match runs.last_mut().filter(|last| (last.proto, last.v6) == (one.proto, one.v6)) {
+            Some(last) if u32::from(one.port) <= u32::from(*last.ports().end()) + 1 => {
+                let end = (*last.ports().end()).max(*one.ports().end());
+                last.count = end - last.port + 1;
+            }
+            _ => runs.push(one),
+        }
+    }
+    runs.into_iter().collect()
+}
+
+/// What a wish opens at a container's own addresses, of which these are routed.
+///
+/// # Errors
+/// `PortRouted`: it asks for an address that only the host itself reaches.
+pub fn opened(wish: &PortWish, four: bool, six: bool, network: &str) -> Result<Vec<Opened>, Refusal> {
+    let PortWish { proto, inner: port, count, .. } = *wish;
+    let mut all = Vec::new();
+    for (v6, _) in [(false, four), (true, six)].into_iter().filter(|(_, routed)| *routed) {
+        match wish.host_ip {
+            Some(ip) if ip.is_ipv6() != v6 => continue,
+            Some(host_ip) if is_private(host_ip) => {
+                let host_port = wish.host_port.map_or(0, |(from, _)| from);
+                let spec = PortBinding { proto, host_ip, host_port, inner_port: port, count }.to_string();
+                return Err(Refusal::PortRouted { spec, network: network.to_owned() });
+            }
+            _ => {}
+        }
+        wish.check()?;
+        all.push(Opened { proto, v6, port, count });
+    }
+    Ok(all)
 }
 
 /// Wishes for single ports that follow each other as wishes for ranges: a thousand ports in a row are one binding, one
@@ -205,8 +260,7 @@ struct Board<'a> {
 impl Board<'_> {
     /// The host's addresses of a wish.
     fn hosts(&self, wish: &PortWish) -> Result<Vec<IpAddr>, Refusal> {
-        // Without rules the sockets of the ports themselves are relayed.
-        let relays = self.world.relay.is_some() || !self.world.means.firewall6;
+        let relays = self.world.relays();
         let relayed = relays && self.claim.v4 && wish.proto.is_relayed();
         let (v4, v6) = (self.claim.v4, self.facts.has_ipv6 && (self.claim.v6 || relayed));
         let loopback = wish.host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
@@ -433,6 +487,26 @@ impl fmt::Display for PortBinding {
     }
 }
 
+impl Opened {
+    /// Its ports.
+    pub fn ports(&self) -> std::ops::RangeInclusive<u16> {
+        self.port..=self.port.saturating_add(self.count.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ports().into_inner() {
+            (first, last) if first == last => write!(f, "{first}")?,
+            (first, last) => write!(f, "{first}-{last}")?,
+        }
+        if self.proto != Proto::Tcp {
+            write!(f, "/{}", self.proto.name())?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,9 +546,13 @@ mod tests {
         let host_ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let have = PortBinding { proto: Proto::Tcp, host_ip, host_port: 100, inner_port: 10, count: 5 };
         let gone = |inner, host_port| Unpublish { proto: Proto::Tcp, host_ip: None, host_port, inner };
-        let shown = |gone: &[Unpublish]| match without(std::slice::from_ref(&have), gone) {
-            Ok(rest) => rest.iter().map(PortBinding::to_string).collect::<Vec<_>>().join(" "),
-            Err(missing) => format!("no {}", missing.inner),
+        let shown = |gone: &[Unpublish]| {
+            let mut used = vec![false; gone.len()];
+            let rest = without(std::slice::from_ref(&have), gone, &mut used);
+            match gone.iter().zip(used).find(|(_, used)| !used) {
+                None => rest.iter().map(PortBinding::to_string).collect::<Vec<_>>().join(" "),
+                Some((missing, _)) => format!("no {}", missing.inner),
+            }
         };
         assert_eq!(shown(&[]), "100-104:10-14");
         assert_eq!(shown(&[gone(12, None)]), "100-101:10-11 103-104:13-14");

@@ -114,6 +114,9 @@ impl Display for Expr {
                 write!(f, "dnat {} to {} map @{map}", if *v6 { "ip6" } else { "ip" }, dotted(fields))
             }
             Expr::DnatPort { fields, map } => write!(f, "dnat to :{} map @{map}", dotted(fields)),
+            Expr::Snat { v6, fields, map } => {
+                write!(f, "snat {} to {} map @{map}", if *v6 { "ip6" } else { "ip" }, dotted(fields))
+            }
             Expr::Masquerade => f.write_str("masquerade"),
             Expr::TcpOpens => f.write_str("tcp flags syn / syn,rst"),
             Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),

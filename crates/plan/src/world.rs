@@ -98,6 +98,12 @@ pub struct Network {
     /// The bridge itself has no IPv4 address: another machine has the gateway's.
     #[serde(default)]
     pub unnumbered: bool,
+    /// Interfaces of the host from which all ports of its containers are reached.
+    #[serde(default)]
+    pub trusted: BTreeSet<IfName>,
+    /// What containers' interfaces are called, before a number; `None` is `eth`.
+    #[serde(default)]
+    pub prefix: Option<String>,
     /// What decides nothing.
     #[serde(default)]
     pub about: About,
@@ -131,6 +137,41 @@ pub struct Subnet<N, A> {
     pub default_gateway: Option<A>,
     /// Addresses that are never given out, by name (`--aux-address`).
     pub reserved: BTreeMap<String, A>,
+    /// How its packets get out and others in.
+    #[serde(default = "GatewayMode::default")]
+    pub mode: GatewayMode,
+    /// The host's address with which packets leave (`host_ipv4`); `None` is that of the way that they take.
+    pub source: Option<A>,
+}
+
+impl<N: Copy, A> Subnet<N, A> {
+    /// All addresses of a block, and a gateway.
+    pub fn new(net: N, gateway: A) -> Subnet<N, A> {
+        let (default_gateway, reserved) = (None, BTreeMap::new());
+        Subnet { net, range: net, gateway, default_gateway, reserved, mode: GatewayMode::Nat, source: None }
+    }
+}
+
+/// How one family's packets get out of a network, and others in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// They leave with the host's address, and only published ports are reached, by the host's address.
+    #[default]
+    Nat,
+    /// The same; and whoever has a route to containers' own addresses reaches all of their ports.
+    NatUnprotected,
+    /// They leave as they are; who has a route to containers' own addresses reaches the ports that are published.
+    Routed,
+    /// The bridge has no address, so not even the host reaches them, nor they it. Of internal networks only.
+    Isolated,
+}
+
+impl GatewayMode {
+    /// Ports are published at the host's addresses.
+    pub fn translates(self) -> bool {
+        matches!(self, GatewayMode::Nat | GatewayMode::NatUnprotected)
+    }
 }
 
 /// A pinned network namespace.
@@ -184,6 +225,9 @@ pub struct Endpoint {
     pub addr6: Option<Ipv6Addr>,
     /// The sandbox's default routes go this way.
     pub gateway: bool,
+    /// Only the default route of IPv4 does: the one of IPv6 goes by an endpoint without IPv4.
+    #[serde(default)]
+    pub gateway4: bool,
     /// Only the default route of IPv6 does: the one of IPv4 goes by an endpoint without IPv6.
     #[serde(default)]
     pub gateway6: bool,
@@ -195,6 +239,22 @@ pub struct Endpoint {
     pub names: Vec<String>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
+    /// Ports that are published at its own address, where that is routed.
+    #[serde(default)]
+    pub opened: BTreeSet<Opened>,
+}
+
+/// A port, or a range of them, that is published at the container's own address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Opened {
+    /// The transport protocol.
+    pub proto: Proto,
+    /// Of IPv6.
+    pub v6: bool,
+    /// The first.
+    pub port: u16,
+    /// How many; at least 1.
+    pub count: u16,
 }
 
 /// A published port, or a range of them; resolved: the host's port is never "any".
@@ -340,6 +400,12 @@ impl World {
         })
     }
 
+    /// What comes by IPv6 can be led to a container without it. Where there are no rules, the sockets of the ports themselves are
+    /// relayed.
+    pub fn relays(&self) -> bool {
+        self.relay.is_some() || !self.means.firewall6
+    }
+
     /// A network by its name.
     pub fn network_named(&self, name: &str) -> Option<&Network> {
         self.networks.values().find(|n| n.name == name)
@@ -354,6 +420,17 @@ impl Sandbox {
 }
 
 impl Endpoint {
+    /// It has an address of that family.
+    pub fn has(&self, v6: bool) -> bool {
+        if v6 { self.addr6.is_some() } else { self.addr4.is_some() }
+    }
+
+    /// The sandbox's packets of that family leave by it.
+    pub fn leads_out(&self, v6: bool) -> bool {
+        let alone = if v6 { self.gateway6 } else { self.gateway4 };
+        self.has(v6) && (self.gateway || alone)
+    }
+
     /// Its addresses, IPv4 first.
     pub fn addrs(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.addr4.map(IpAddr::V4).into_iter().chain(self.addr6.map(IpAddr::V6))

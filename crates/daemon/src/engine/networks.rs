@@ -217,11 +217,13 @@ impl Engine {
         let mut chosen = Vec::new();
         if let Some(sandbox) = sandbox {
             let mut wish = AttachWish { sandbox: sandbox.clone(), ..self.attach_wish(&container, &place, &network)? };
-            if self.net.places(&sandbox).iter().all(|(endpoint, _)| endpoint.ports.is_empty()) {
+            let before = self.net.places(&sandbox);
+            if before.iter().all(|(endpoint, _)| endpoint.ports.is_empty() && endpoint.opened.is_empty()) {
                 // Nothing led out so far; now something may.
                 wish.ports = port_wishes(&container.spec.network);
             }
             self.net.wish(Wish::Connect(Box::new(wish))).await?;
+            self.publish_again(&container, &sandbox).await;
             chosen = self.net.places(&sandbox);
         }
         let container = cell.change(|container| {
@@ -290,6 +292,7 @@ impl Engine {
             if let Some((endpoint, _)) = places.iter().find(|(endpoint, _)| endpoint.network == network.id) {
                 self.net.wish(Wish::Disconnect(endpoint.id.clone())).await?;
                 left = Some((network, endpoint.addrs().collect::<Vec<IpAddr>>()));
+                self.publish_again(&container, &sandbox).await;
             }
             let chosen = self.net.places(&sandbox);
             cell.change(|container| keep_places(container, &chosen));

@@ -1,12 +1,13 @@
 use super::Engine;
-use super::start::port_wish;
+use super::start::{keep_places, port_wish, port_wishes};
 use crate::container::spec::{NetworkMode, Publish};
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
 use crate::error::{Error, Result};
 use crate::network::Wish;
+use plan::ids::SandboxId;
 use plan::ports::{Unpublish, in_ranges};
-use plan::world::{Endpoint, PortBinding};
+use plan::world::{Endpoint, Opened, PortBinding};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -62,31 +63,44 @@ impl Engine {
         found.ok_or_else(|| Error::Conflict(format!("cannot change the published ports of {name}: {none}")))
     }
 
-    /// Records in the container what its endpoint publishes now.
+    /// Records in the container what is published of it now.
     fn remember(
         &self,
         cell: &Arc<Cell>,
         endpoint: &Endpoint,
-        change: impl FnOnce(&mut Container, &[PortBinding]),
+        change: impl FnOnce(&mut Container, &[Endpoint]),
     ) -> Result<()> {
-        let (ports, network) = {
-            let world = self.net.world();
-            let ports = world.endpoints.get(&endpoint.id).map(|now| now.ports.clone()).unwrap_or_default();
-            (ports, world.networks.get(&endpoint.network).map(|network| network.name.clone()).unwrap_or_default())
-        };
+        let places = self.net.places(&endpoint.sandbox);
+        let endpoints: Vec<Endpoint> = places.iter().map(|(endpoint, _)| endpoint.clone()).collect();
         let container = cell.change(|container| {
-            change(container, &ports);
-            container.kept.places.entry(network).or_default().ports = ports;
+            change(container, &endpoints);
+            keep_places(container, &places);
             show_wishes(container);
         });
         self.store.put_container(&container)?;
         self.events.container("update", &container, &[]);
         Ok(())
     }
+
+    /// Publishes what a running container asked for and nothing of which is published: it had no way out so far, or one
+    /// of another kind. It goes on also where that cannot be.
+    pub(super) async fn publish_again(&self, container: &Container, sandbox: &SandboxId) {
+        let places = self.net.places(sandbox);
+        let nothing = places.iter().all(|(endpoint, _)| endpoint.ports.is_empty() && endpoint.opened.is_empty());
+        let wishes = port_wishes(&container.spec.network);
+        let Some((leader, _)) = places.iter().find(|(endpoint, _)| endpoint.gateway).filter(|_| nothing) else {
+            return;
+        };
+        if !wishes.is_empty()
+            && let Err(error) = self.net.wish(Wish::Publish(leader.id.clone(), wishes)).await
+        {
+            tracing::warn!(container = %container.name, %error, "its ports are not published by its new way out");
+        }
+    }
 }
 
 /// Takes the wishes back that are no longer fulfilled.
-fn forget(container: &mut Container, gone: &[Unpublish], rest: &[PortBinding]) {
+fn forget(container: &mut Container, gone: &[Unpublish], rest: &[Endpoint]) {
     let spec = &mut container.spec.network;
     let concerned = |inner: u16, proto| gone.iter().any(|gone| (gone.inner, gone.proto) == (inner, proto));
     if spec.publish_all && spec.exposed.iter().any(|(port, proto)| concerned(*port, *proto)) {
@@ -102,14 +116,16 @@ fn forget(container: &mut Container, gone: &[Unpublish], rest: &[PortBinding]) {
     spec.published.retain(|publish| !concerned(publish.inner, publish.proto) || fulfilled(publish, rest));
 }
 
-fn fulfilled(publish: &Publish, rest: &[PortBinding]) -> bool {
-    rest.iter().any(|binding| {
+fn fulfilled(publish: &Publish, rest: &[Endpoint]) -> bool {
+    let is_open = |opened: &Opened| publish.proto == opened.proto && opened.ports().contains(&publish.inner);
+    let binds = |binding: &PortBinding| {
         let nth = publish.inner.checked_sub(binding.inner_port).filter(|nth| *nth < binding.count);
         let host_port = nth.map(|nth| binding.host_port + nth);
         publish.proto == binding.proto
             && publish.host_ip.map_or(binding.host_ip.is_unspecified(), |ip| ip == binding.host_ip)
             && host_port.is_some_and(|port| publish.host_ports.is_none_or(|(from, to)| (from..=to).contains(&port)))
-    })
+    };
+    rest.iter().any(|endpoint| endpoint.ports.iter().any(binds) || endpoint.opened.iter().any(is_open))
 }
 
 /// `inspect` shows the wishes of now as those of the container.

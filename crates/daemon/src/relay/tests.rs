@@ -55,9 +55,11 @@ impl Rig {
             addr4: Some(INSIDE),
             addr6: None,
             gateway: true,
+            gateway4: false,
             gateway6: false,
             priority: 0,
             names: Vec::new(),
+            opened: Default::default(),
             ports: inner.map(port).into_iter().collect(),
         };
         self.world.write().unwrap().endpoints.insert(endpoint.id.clone(), endpoint);

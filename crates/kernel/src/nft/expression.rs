@@ -201,6 +201,15 @@ impl RuleOut {
                     e.be32(1, 1).be32(2, FAMILY_INET.into()).be32(5, FIRST);
                 });
             }
+            Expr::Snat { v6, fields, map } => {
+                self.load(fields);
+                self.look_up(map, Some(FIRST), false);
+                let family = FAMILIES[usize::from(*v6)].0;
+                self.expression("nat", |e| {
+                    // NFTA_NAT_TYPE = source, FAMILY, REG_ADDR_MIN
+                    e.be32(1, 0).be32(2, family.into()).be32(3, FIRST);
+                });
+            }
             Expr::Masquerade => self.expression("masq", |_| {}),
             Expr::TcpOpens => {
                 let (base, offset, len) = TCP_FLAGS;

@@ -356,9 +356,13 @@ impl Reader {
     fn nat(&mut self, attrs: Attrs<'_>) -> Option<()> {
         let (fields, map) = self.looked_up.take()?;
         let family = attrs.be32(2)?;
-        let plain = attrs.be32(7).unwrap_or_default() & !FLAGS_OF_VALUES == 0 && attrs.be32(1)? == 1;
-        plain.then_some(())?;
-        if family == u32::from(FAMILY_INET) {
+        let source = match attrs.be32(1)? {
+            0 => true,
+            1 => false,
+            _ => return None,
+        };
+        (attrs.be32(7).unwrap_or_default() & !FLAGS_OF_VALUES == 0).then_some(())?;
+        if !source && family == u32::from(FAMILY_INET) {
             let first = |kind: u16| attrs.be32(kind).is_none_or(|register| word(register) == Some(0));
             let port_alone = attrs.get(3).is_none() && attrs.get(4).is_none() && attrs.get(5).is_some();
             (port_alone && first(5) && first(6)).then_some(())?;
@@ -377,7 +381,11 @@ impl Reader {
         let one_port = register(6).is_none_or(|end| Some(end) == port);
         let port_follows = port.is_none_or(|port| port == Some(words));
         (one_address && one_port && port_follows).then_some(())?;
-        self.body.push(Expr::Dnat { v6, fields, map, port: port.is_some() });
+        self.body.push(match (source, port) {
+            (true, Some(_)) => return None,
+            (true, None) => Expr::Snat { v6, fields, map },
+            (false, port) => Expr::Dnat { v6, fields, map, port: port.is_some() },
+        });
         Some(())
     }
 }

@@ -5,8 +5,8 @@ use plan::desired::desired;
 use plan::diff::diff;
 use plan::ids::{IfName, Mac};
 use plan::netstate::NetState;
-use plan::world::{Endpoint, Linked, Network, PortBinding, Proto, Sandbox, Subnet, World};
-use std::collections::{BTreeMap, BTreeSet};
+use plan::world::{Endpoint, GatewayMode, Linked, Network, Opened, PortBinding, Proto, Sandbox, Subnet, World};
+use std::collections::BTreeSet;
 
 /// Numbers that look random and are the same in every run (xorshift; Marsaglia 2003).
 struct Dice(u64);
@@ -27,6 +27,11 @@ fn hex(kind: u64, number: u64) -> String {
     format!("{:064x}", u128::from(kind) << 100 | u128::from(number)).chars().rev().collect()
 }
 
+fn mode(dice: &mut Dice) -> GatewayMode {
+    use GatewayMode::{Isolated, Nat, NatUnprotected, Routed};
+    [Nat, NatUnprotected, Routed, Isolated][dice.roll(4) as usize]
+}
+
 fn world(dice: &mut Dice) -> World {
     let mut world = World::default();
     for n in 0..dice.roll(4) {
@@ -34,20 +39,13 @@ fn world(dice: &mut Dice) -> World {
         let id: plan::ids::NetworkId = hex(1, n).parse().unwrap();
         let net = format!("10.{n}.0.0/24").parse().unwrap();
         let v4 = Subnet {
-            net,
-            range: net,
-            gateway: format!("10.{n}.0.1").parse().unwrap(),
             default_gateway: dice.heads().then(|| format!("10.{n}.0.254").parse().unwrap()),
-            reserved: BTreeMap::new(),
+            mode: mode(dice),
+            source: dice.heads().then(|| [192, 0, 2, 1].into()),
+            ..Subnet::new(net, format!("10.{n}.0.1").parse().unwrap())
         };
         let net = format!("fd00:{n}::/64").parse().unwrap();
-        let v6 = six.then(|| Subnet {
-            net,
-            range: net,
-            gateway: format!("fd00:{n}::1").parse().unwrap(),
-            default_gateway: None,
-            reserved: BTreeMap::new(),
-        });
+        let v6 = six.then(|| Subnet { mode: mode(dice), ..Subnet::new(net, format!("fd00:{n}::1").parse().unwrap()) });
         let network = Network {
             bridge: format!("br{n}").parse().unwrap(),
             name: format!("n{n}"),
@@ -61,6 +59,8 @@ fn world(dice: &mut Dice) -> World {
             internal: dice.roll(4) == 0,
             host_ip: None,
             unnumbered: dice.roll(4) == 0,
+            trusted: if dice.heads() { ["eth9".parse().unwrap()].into() } else { Default::default() },
+            prefix: None,
             about: Default::default(),
             id: id.clone(),
         };
@@ -96,6 +96,7 @@ fn world(dice: &mut Dice) -> World {
                 inner_port: 1000 + (number * 100) as u16,
                 count: if dice.heads() { 1 } else { 10 },
             };
+            let opened = Opened { proto: port.proto, v6: dice.heads(), port: 53, count: 1 + dice.roll(9) as u16 };
             let endpoint = Endpoint {
                 host: IfName::host_end(&id_of),
                 network: network.id.clone(),
@@ -106,9 +107,11 @@ fn world(dice: &mut Dice) -> World {
                 addr4,
                 addr6,
                 gateway: at == 0,
+                gateway4: false,
                 gateway6: false,
                 priority: 0,
                 names: Vec::new(),
+                opened: if dice.heads() { [opened].into() } else { Default::default() },
                 ports: if dice.heads() { vec![port] } else { Vec::new() },
                 id: id_of.clone(),
             };

@@ -110,6 +110,27 @@ fn everything() -> Table {
             ),
         ),
         (
+            "sources4",
+            set(
+                &[Addr4],
+                parts(&[Addr4]),
+                true,
+                &[
+                    (&[range4("10.1.0.0", "10.1.255.255")], data(&[v4("192.0.2.1")])),
+                    (&[v4("10.3.0.1")], data(&[v4("192.0.2.2")])),
+                ],
+            ),
+        ),
+        (
+            "sources6",
+            set(
+                &[Addr6],
+                parts(&[Addr6]),
+                true,
+                &[(&[range6("fd00::", "fd00::ffff:ffff:ffff:ffff")], data(&[v6("2001:db8::1")]))],
+            ),
+        ),
+        (
             "ports",
             set(
                 &[Port],
@@ -244,7 +265,12 @@ fn everything() -> Table {
         rule(vec![vmap(&[Saddr4, Daddr4, L4Proto, Dport], "links")]),
         rule(vec![vmap(&[Saddr4, Daddr4, L4Proto, CtOriginalDport], "links")]),
     ];
-    let postrouting = vec![rule(vec![within(&[Saddr4], "blocks4"), Expr::Masquerade])];
+    let snat = |v6, field, map: &str| Expr::Snat { v6, fields: vec![field], map: map.into() };
+    let postrouting = vec![
+        rule(vec![snat(false, Saddr4, "sources4")]),
+        rule(vec![is_not(Oif, ifname("berth0")), snat(true, Saddr6, "sources6")]),
+        rule(vec![within(&[Saddr4], "blocks4"), Expr::Masquerade]),
+    ];
     let chains = [
         ("away", None, away),
         ("more", None, Vec::new()),

@@ -3,7 +3,6 @@ use crate::{id, open};
 use plan::desired::desired;
 use plan::ids::{IfName, Mac};
 use plan::world::{Endpoint, Network, PortBinding, Proto, Sandbox, Subnet, World};
-use std::collections::BTreeMap;
 
 /// One container on a network of both families, with a port, a range of one address, and a port of IPv6.
 fn world() -> World {
@@ -11,27 +10,22 @@ fn world() -> World {
     let network: plan::ids::NetworkId = "1".repeat(64).parse().unwrap();
     let (net4, net6) = ("10.1.0.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap());
     let (gateway4, gateway6) = ("10.1.0.1".parse().unwrap(), "fd00:1::1".parse().unwrap());
-    let reserved = BTreeMap::new;
     let made = Network {
         id: network.clone(),
         name: "app".into(),
         bridge: "br0".parse().unwrap(),
         foreign_bridge: false,
         mac: Mac([2, 0x42, 10, 1, 0, 1]),
-        v4: Some(Subnet { net: net4, range: net4, gateway: gateway4, default_gateway: None, reserved: reserved() }),
-        v6: Some(Subnet {
-            net: net6,
-            range: net6,
-            gateway: gateway6,
-            default_gateway: None,
-            reserved: BTreeMap::new(),
-        }),
+        v4: Some(Subnet::new(net4, gateway4)),
+        v6: Some(Subnet::new(net6, gateway6)),
         mtu: 1500,
         icc: true,
         masquerade: true,
         internal: false,
         host_ip: None,
         unnumbered: false,
+        trusted: Default::default(),
+        prefix: None,
         about: Default::default(),
     };
     world.networks.insert(network.clone(), made);
@@ -54,9 +48,11 @@ fn world() -> World {
         addr4: Some("10.1.0.2".parse().unwrap()),
         addr6: Some("fd00:1::2".parse().unwrap()),
         gateway: true,
+        gateway4: false,
         gateway6: false,
         priority: 0,
         names: Vec::new(),
+        opened: Default::default(),
         ports: vec![port("0.0.0.0", 8080, 80, 1), port("192.0.2.1", 9000, 9000, 10), port("::", 8080, 80, 1)],
         id: endpoint.clone(),
     };

@@ -1,11 +1,12 @@
 //! A sandbox's place on a network: addresses, Ethernet address, interface names, ports.
 
 use super::network::DEFAULT_BRIDGE;
+use super::publish::{self, Known};
 use super::refusal::{Refusal, SettingsProblem};
 use super::{Facts, lead};
 use crate::ids::{EndpointId, IfName, Mac, NetworkId, SandboxId};
 use crate::ipam::{Asker, Block};
-use crate::ports::{self, PortWish};
+use crate::ports::PortWish;
 use crate::warnings::BRIDGE_PORTS;
 use crate::world::{Change, Endpoint, Fact, Network, PortBinding, Rest, Sandbox, Subnet, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +113,7 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
     let addr6 = network.v6.as_ref().map(|v6| place.addr(v6, wish.ip6, wish.previous.addr6, "IPv6")).transpose()?;
     let mac = place.mac(wish, addr4)?;
     let taken_inside: BTreeSet<&IfName> = own.iter().map(|e| &e.inner).collect();
-    let inner = (0..=u16::MAX).map(IfName::inner).find(|name| !taken_inside.contains(name));
+    let inner = (0..=u16::MAX).map(|n| inner_name(network, n)).find(|name| !taken_inside.contains(name));
     let endpoint = Endpoint {
         id: wish.id.clone(),
         network: wish.network.clone(),
@@ -125,39 +126,24 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         addr4,
         addr6,
         gateway: false,
+        gateway4: false,
         gateway6: false,
         priority: wish.priority,
         names: wish.names.clone(),
         ports: Vec::new(),
+        opened: BTreeSet::new(),
     };
-    let mut change = lead::led(world, own.into_iter().cloned().chain([endpoint]).collect(), Vec::new());
-    if !wish.ports.is_empty() {
-        publish(world, facts, wish, &mut change)?;
+    let change = lead::led(world, own.into_iter().cloned().chain([endpoint]).collect(), None);
+    if wish.ports.is_empty() {
+        return Ok(change);
     }
-    Ok(change)
-}
-
-/// The wished ports become those of the endpoint that leads out after the change.
-fn publish(world: &World, facts: &Facts, wish: &AttachWish, change: &mut Change) -> Result<(), Refusal> {
-    let changed = change.iter().filter_map(|fact| if let Fact::Endpoint(new) = fact { Some(new) } else { None });
-    let unchanged = world.endpoints_of(&wish.sandbox);
-    let Some(mut leader) = changed.chain(unchanged).find(|e| e.gateway).cloned() else { return Ok(()) };
-    let Some(network) = world.networks.get(&leader.network) else { return Ok(()) };
-    let claim = ports::Claim {
-        endpoint: &leader.id,
-        sandbox: &wish.sandbox,
-        container_name: &wish.container_name,
-        network: &network.name,
-        v4: leader.addr4.is_some(),
-        v6: leader.addr6.is_some(),
-        kept: &wish.kept.ports,
-    };
-    let more = ports::resolve(world, facts, &claim, &super::at_home(network, &wish.ports), &wish.previous.ports)?;
-    leader.ports.extend(more);
-    leader.ports.sort();
-    change.retain(|fact| !matches!(fact, Fact::Endpoint(other) if other.id == leader.id));
-    change.push(Fact::Endpoint(leader));
-    Ok(())
+    let new = change.iter().filter_map(|fact| if let Fact::Endpoint(new) = fact { Some(new) } else { None });
+    let changed: BTreeMap<&EndpointId, &Endpoint> = new.map(|new| (&new.id, new)).collect();
+    let unchanged = world.endpoints_of(&wish.sandbox).filter(|e| !changed.contains_key(&e.id));
+    let mut all: Vec<Endpoint> = unchanged.chain(changed.values().copied()).cloned().collect();
+    let known = Known { previous: &wish.previous.ports, kept: &wish.kept.ports };
+    publish::put(world, facts, &mut all, &wish.ports, known)?;
+    Ok(publish::changed(world, all))
 }
 
 /// Addresses that an endpoint asks for by number, against the network's own.
@@ -275,6 +261,12 @@ impl<'a> Place<'a> {
         // Ids are random: two that agree in 32 bits and meet on one network would still both work apart from here.
         Ok(wish.previous.mac.into_iter().chain([usual]).find(|mac| holder(*mac).is_none()).unwrap_or_else(of_id))
     }
+}
+
+/// `eth0`, `eth1` … unless the network says otherwise.
+fn inner_name(network: &Network, number: u16) -> IfName {
+    let own = network.prefix.as_ref().and_then(|prefix| format!("{prefix}{number}").parse().ok());
+    own.unwrap_or_else(|| IfName::inner(number))
 }
 
 /// `veth` and seven digits of the id; where another endpoint or interface has that name, the next seven.

@@ -4,8 +4,8 @@
 
 use crate::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use crate::ipam::Pool;
-use crate::ports::{self, Claim, PortWish, Unbound, Unpublish};
-use crate::world::{Change, Endpoint, Fact, Linked, Network, Proto, Sandbox, World};
+use crate::ports::Unbound;
+use crate::world::{Change, Endpoint, Fact, Linked, Proto, Sandbox, World};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 mod attach;
 mod lead;
 mod network;
+mod publish;
 mod refusal;
 mod typed;
 
@@ -20,6 +21,8 @@ pub use attach::{AttachWish, Kept, Previous, attach, endpoint_settings};
 pub use lead::{Handover, handovers};
 pub(crate) use network::subnets;
 pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu, network};
+pub(crate) use publish::is_private;
+pub use publish::{publish, unpublish};
 pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
 pub use typed::{bip, endpoint_addresses, mac};
 
@@ -121,41 +124,8 @@ pub fn link(world: &World, id: &SandboxId, linked: Vec<Linked>) -> Result<Change
 pub fn detach(world: &World, id: &EndpointId, now: u64) -> Result<Change, Refusal> {
     let gone = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
     let others = world.endpoints_of(&gone.sandbox).filter(|other| &other.id != id).cloned().collect();
-    let led = lead::led(world, others, gone.ports.clone());
+    let led = lead::led(world, others, Some(gone));
     Ok([Fact::NoEndpoint(id.clone(), now)].into_iter().chain(led).collect())
-}
-
-/// Publish more ports of an endpoint.
-///
-/// # Errors
-/// `NoEndpoint`; `PortInternal`; those of ports that cannot be had.
-pub fn publish(world: &World, facts: &Facts, id: &EndpointId, wishes: &[PortWish]) -> Result<Change, Refusal> {
-    let endpoint = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
-    let network = world.networks.get(&endpoint.network);
-    let network = network.ok_or_else(|| Refusal::NoNetwork(endpoint.network.to_string()))?;
-    if network.internal {
-        return Err(Refusal::PortInternal { network: network.name.clone() });
-    }
-    let claim = Claim {
-        endpoint: id,
-        sandbox: &endpoint.sandbox,
-        container_name: &endpoint.container_name,
-        network: &network.name,
-        v4: endpoint.addr4.is_some(),
-        v6: endpoint.addr6.is_some(),
-        kept: &[],
-    };
-    let more = ports::resolve(world, facts, &claim, &at_home(network, wishes), &[])?;
-    let mut endpoint = endpoint.clone();
-    endpoint.ports.extend(more);
-    endpoint.ports.sort();
-    Ok(vec![Fact::Endpoint(endpoint)])
-}
-
-/// The wishes, with the network's own address of the host where they name none.
-fn at_home(network: &Network, wishes: &[PortWish]) -> Vec<PortWish> {
-    let named = |wish: &PortWish| PortWish { host_ip: wish.host_ip.or(network.host_ip), ..wish.clone() };
-    wishes.iter().map(named).collect()
 }
 
 /// Other names of an endpoint: its container was renamed.
@@ -165,20 +135,6 @@ fn at_home(network: &Network, wishes: &[PortWish]) -> Vec<PortWish> {
 pub fn rename(world: &World, id: &EndpointId, container_name: String, names: Vec<String>) -> Result<Change, Refusal> {
     let endpoint = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
     Ok(vec![Fact::Endpoint(Endpoint { container_name, names, ..endpoint.clone() })])
-}
-
-/// Publish some ports of an endpoint no longer.
-///
-/// # Errors
-/// `NoEndpoint`; `NotPublished` for the first that is not.
-pub fn unpublish(world: &World, id: &EndpointId, gone: &[Unpublish]) -> Result<Change, Refusal> {
-    let endpoint = world.endpoints.get(id).ok_or_else(|| Refusal::NoEndpoint(id.to_string()))?;
-    let name = &endpoint.container_name;
-    let ports = ports::without(&endpoint.ports, gone).map_err(|missing| Refusal::NotPublished {
-        port: format!("{}/{}", missing.inner, missing.proto.name()),
-        name: name.clone(),
-    })?;
-    Ok(vec![Fact::Endpoint(Endpoint { ports, ..endpoint.clone() })])
 }
 
 /// Remove a sandbox and all of its endpoints.

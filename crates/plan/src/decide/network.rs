@@ -5,9 +5,9 @@ use super::refusal::{ConfigProblem, Refusal};
 use crate::around::NARROW;
 use crate::ids::{IfName, Mac, NetworkId};
 use crate::ipam::{self, Block, Pool};
-use crate::world::{About, Change, Fact, Network, Subnet, World};
+use crate::world::{About, Change, Fact, GatewayMode, Network, Subnet, World};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The name of the network that containers are on who name none. It chooses all addresses by itself.
@@ -42,6 +42,16 @@ pub struct NetworkWish {
     pub host_ip: Option<IpAddr>,
     /// The bridge gets no IPv4 address.
     pub unnumbered: bool,
+    /// How packets of IPv4 get out and in.
+    pub mode4: GatewayMode,
+    /// How packets of IPv6 do.
+    pub mode6: GatewayMode,
+    /// The host's addresses with which packets leave, at most one of each family.
+    pub sources: Vec<IpAddr>,
+    /// Interfaces of the host from which all ports of its containers are reached.
+    pub trusted: BTreeSet<IfName>,
+    /// What containers' interfaces are called, before a number.
+    pub prefix: Option<String>,
     /// What decides nothing.
     pub about: About,
 }
@@ -63,6 +73,11 @@ impl NetworkWish {
             internal: false,
             host_ip: None,
             unnumbered: false,
+            mode4: GatewayMode::Nat,
+            mode6: GatewayMode::Nat,
+            sources: Vec::new(),
+            trusted: BTreeSet::new(),
+            prefix: None,
             about: About::default(),
         }
     }
@@ -130,6 +145,12 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         return Err(Refusal::NoFamily);
     }
     apart_by_rules(world, wish)?;
+    if !wish.internal && [wish.mode4, wish.mode6].contains(&GatewayMode::Isolated) {
+        return Err(Refusal::IsolatedOutwards);
+    }
+    if let Some(prefix) = wish.prefix.as_ref().filter(|prefix| format!("{prefix}65535").parse::<IfName>().is_err()) {
+        return Err(Refusal::Prefix(prefix.clone()));
+    }
     if wish.ipv6 && !facts.has_ipv6 {
         return Err(Refusal::NoIpv6(wish.name.clone()));
     }
@@ -161,6 +182,8 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         internal: wish.internal,
         host_ip: wish.host_ip,
         unnumbered: wish.unnumbered,
+        trusted: wish.trusted.clone(),
+        prefix: wish.prefix.clone(),
         about: wish.about.clone(),
     })])
 }
@@ -282,7 +305,10 @@ impl Families<'_> {
             return Err(Refusal::DefaultGateway { gateway: hop, subnet: parent });
         }
         let gateway = gateway::<N>(net, wish.gateway.and_then(N::addr), &reserved)?;
-        Ok(Subnet { net, range, gateway, default_gateway: default_gateway.filter(|hop| *hop != gateway), reserved })
+        let default_gateway = default_gateway.filter(|hop| *hop != gateway);
+        let mode = if N::NAME == "IPv6" { self.wish.mode6 } else { self.wish.mode4 };
+        let source = self.wish.sources.iter().copied().find_map(N::addr);
+        Ok(Subnet { net, range, gateway, default_gateway, reserved, mode, source })
     }
 
     fn chosen(&self, v6: bool) -> Result<IpNet, Refusal> {

@@ -64,6 +64,14 @@ pub enum Refusal {
     /// Both families are off.
     #[error("IPv4 or IPv6 must be enabled")]
     NoFamily,
+    /// A network with a way out cannot be apart from the host.
+    #[error("gateway mode 'isolated' can only be used for an internal network")]
+    IsolatedOutwards,
+    /// No name of an interface begins so.
+    #[error(
+        "invalid interface name prefix {0:?}: with a number behind it, it must be an interface name of at most 15 bytes"
+    )]
+    Prefix(String),
     /// IPv6 is wanted where the kernel has none.
     #[error(
         "IPv6 is not available on this host: network {0} cannot have it (is the kernel started with ipv6.disable=1?)"
@@ -286,6 +294,17 @@ pub enum Refusal {
         /// The network.
         network: String,
     },
+    /// The network has no ports of the host, and the wish is for one that only the host itself reaches.
+    #[error(
+        "cannot publish {spec}: network {network} is routed, so that ports are open at the container's own address and not at \
+         one of the host: publish it without an address of the host, or not at all, for the host reaches it anyway"
+    )]
+    PortRouted {
+        /// As `-p` would spell it.
+        spec: String,
+        /// The network.
+        network: String,
+    },
     /// A port that is to go and is not there.
     #[error("no public port '{port}' published for {name}")]
     NotPublished {
@@ -419,6 +438,8 @@ impl Refusal {
             NoName
             | BareBridge { .. }
             | NoFamily
+            | IsolatedOutwards
+            | Prefix(_)
             | NoIpv6(_)
             | ManySubnets
             | NetworkConfig(_)
@@ -431,6 +452,7 @@ impl Refusal {
             | PortSpec(_)
             | PortRanges { .. }
             | PortFamily { .. }
+            | PortRouted { .. }
             | PortNotRelayed { .. }
             | PortWithoutRules { .. }
             | NetworkWithoutRules { .. } => Kind::Invalid,

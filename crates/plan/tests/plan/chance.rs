@@ -17,7 +17,8 @@ fn statement() -> impl Strategy<Value = String> {
     let subnet = prop_oneof![4 => subnet, 1 => (0..5u8).prop_map(|n| format!("fd00:{n}::/64 no4"))];
     let words = prop_oneof![
         4 => Just(""), 1 => Just("internal"), 2 => Just("apart"), 1 => Just("plain"), 1 => Just("mtu 1400"),
-        1 => Just("bridge same0"), 2 => Just("hand"),
+        1 => Just("bridge same0"), 2 => Just("hand"), 2 => Just("mode4 routed"), 1 => Just("mode6 routed"),
+        1 => Just("mode4 unprotected source 192.0.2.9"), 1 => Just("internal mode4 isolated"), 1 => Just("trusted eth9"),
     ];
     let net = (network.clone(), subnet, words).prop_map(|(n, subnet, words)| match words {
         "hand" => format!("net n{n} bridge hand{n} foreign 10.{}.0.1/24", 20 + n),

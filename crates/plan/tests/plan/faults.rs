@@ -66,6 +66,10 @@ fn every_fault_is_found() {
     contains(of_network("web", outside), "network web: gateway 10.9.0.1 is not inside of 10.2.0.0/24");
     let outside = |n: &mut Network| n.v4.as_mut().unwrap().range = "10.2.0.0/23".parse().unwrap();
     contains(of_network("web", outside), "network web: range 10.2.0.0/23 is not inside of 10.2.0.0/24");
+    let opened = |port, count| plan::world::Opened { proto: plan::world::Proto::Tcp, v6: false, port, count };
+    let twice = of_endpoint("a", "app", |e| e.opened = [opened(80, 3), opened(82, 1)].into());
+    contains(twice, "are none, or are named twice");
+    contains(of_endpoint("a", "app", |e| e.opened = [opened(65535, 2)].into()), "are none, or are named twice");
     let rest = plan::world::Rest { since: 0, container: "a".repeat(64).parse().unwrap() };
     let resting = |addr: &str| [(addr.parse().unwrap(), rest.clone())].into();
     contains(

@@ -82,18 +82,72 @@ fn published_ports_go_with_the_way_out() {
         "net in 10.1.0.0/24 internal; net web 10.2.0.0/24; run x on in publish 8080:80; join x web publish 81:81",
         "x eth0 on in: 10.1.0.2\nx eth1 on web: 10.2.0.2 out -p 81:81",
     );
-    // Ports of a family that the new way out does not have cannot go along.
+    // Ports of a family that the new way out does not have stay where that family leaves.
+    let both = "net b 10.1.0.0/24 fd01::/64; net a 10.2.0.0/24; run x on b publish 80:80; join x a prio 1";
+    check(both, "x eth0 on b: 10.1.0.2 fd01::2 out6 -p [::]:80:80\nx eth1 on a: 10.2.0.2 out -p 80:80");
+    let together = "x eth0 on b: 10.1.0.2 fd01::2 out -p 80:80 -p [::]:80:80";
+    check(&format!("{both}; leave x a"), together);
+    check(&format!("{both}; publish x a 81:81; leave x a; unpublish x b 81:81"), together);
     check(
-        "net b 10.1.0.0/24 fd01::/64; net a 10.2.0.0/24; run x on b publish 80:80; join x a prio 1",
-        "x eth0 on b: 10.1.0.2 fd01::2 out6\nx eth1 on a: 10.2.0.2 out -p 80:80",
+        "net four 10.1.0.0/24; net six fd01::/64 no4; run x on four; join x six prio 1 publish 80:80",
+        "x eth0 on four: 10.1.0.2 out4 -p 80:80\nx eth1 on six: fd01::2 out -p [::]:80:80",
     );
     let moved = scene(&format!("{nets}; join x app"));
     let mut before = scene(nets).world;
     let (web, app) = (endpoint_id("x", "web"), endpoint_id("x", "app"));
     let last = moved.changes.last().unwrap();
-    assert_eq!(decide::handovers(&before, last), [decide::Handover { from: web, to: app }]);
+    let binding = before.endpoints[&web].ports[0].clone();
+    assert_eq!(decide::handovers(&before, last), [decide::Handover { from: web, to: app, binding }]);
     before.take(last);
     assert_eq!(decide::handovers(&before, last), []);
+}
+
+#[test]
+fn ports_of_a_routed_network_are_open_at_the_containers_own_address() {
+    let nets = "net app 10.1.0.0/24 fd01::/64 mode4 routed";
+    let wishes = "publish 8080:80 publish 8081:80 publish 443 publish 9000-9009:75-84 publish 53:53/udp";
+    check(
+        &format!("{nets}; run a on app {wishes}"),
+        "a eth0 on app: 10.1.0.2 fd01::2 out -p [::]:8080:80 -p [::]:8081:80 -p [::]:9000-9009:75-84 -p [::]:49153:443 \
+         -p [::]:53:53/udp open4 75-84 open4 443 open4 53/udp",
+    );
+    let both = "net app 10.1.0.0/24 fd01::/64 mode4 routed mode6 routed";
+    // The same port of two containers, for it is none of the host's.
+    check(
+        &format!("{both}; run a on app publish 80:80; run b on app publish 80:80 publish 192.0.2.1:90:90"),
+        "a eth0 on app: 10.1.0.2 fd01::2 out open4 80 open6 80\nb eth0 on app: 10.1.0.3 fd01::3 out open4 80 open4 90 open6 80",
+    );
+    let live = format!("{both}; run a on app publish 80-82:80-82; publish a app 90:90");
+    check(
+        &format!("{live}; unpublish a app 81"),
+        "a eth0 on app: 10.1.0.2 fd01::2 out open4 80 open4 82 open4 90 open6 80 open6 82 open6 90",
+    );
+    refused(&format!("{live}; unpublish a app 83"), "no public port '83/tcp' published for a");
+    refused(
+        &format!("{both}; run a on app publish 127.0.0.1:80:80"),
+        "cannot publish 127.0.0.1:80:80: network app is routed, so that ports are open at the container's own address and not \
+         at one of the host: publish it without an address of the host, or not at all, for the host reaches it anyway",
+    );
+    refused(&format!("{both}; run a on app publish 80:0"), "invalid port specification: \"0/tcp\"");
+    // From a network that translates to one that does not, and back; ports of the host are then to be asked for anew.
+    let moved =
+        format!("{both}; net web 10.2.0.0/24; run a on web publish 8080:80 publish 127.0.0.1:81:81; join a app");
+    check(&moved, "a eth0 on web: 10.2.0.2\na eth1 on app: 10.1.0.2 fd01::2 out open4 80");
+    check(&format!("{moved}; leave a app"), "a eth0 on web: 10.2.0.2 out");
+}
+
+#[test]
+fn gateway_modes_that_cannot_be() {
+    let isolated = "gateway mode 'isolated' can only be used for an internal network";
+    refused("net app 10.1.0.0/24 mode4 isolated", isolated);
+    refused("net app 10.1.0.0/24 mode6 isolated", isolated);
+    check("net app 10.1.0.0/24 mode4 isolated internal; run a on app", "a eth0 on app: 10.1.0.2");
+    check("net app 10.1.0.0/24 prefix lan; run a on app", "a lan0 on app: 10.1.0.2 out");
+    refused(
+        "net app 10.1.0.0/24 prefix much-too-long",
+        "invalid interface name prefix \"much-too-long\": with a number behind it, it must be an interface name of at most 15 \
+         bytes",
+    );
 }
 
 #[test]

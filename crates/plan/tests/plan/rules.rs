@@ -61,6 +61,8 @@ fn base() {
            container that has only IPv4, and ::1.\n\
          - `forward` lets answers through, lets containers of one network talk, cuts internal networks off, and lets\n  \
            nothing else reach a container but what came by a published port.\n\
+         - `direct` is for who has a route to containers' own addresses ([own-addresses.md](own-addresses.md)).\n\
+         - `input` keeps isolated networks from the host.\n\
          - `postrouting` gives what leaves the host's address, and sends answers between containers of one network by way\n  \
            of the host where they used a published port.",
         APP,
@@ -121,6 +123,34 @@ fn internal_network() {
         "net vault 10.2.0.0/24 bridge vault0 internal; run db on vault publish 5432:5432",
         &["bridges", "internal", "siblings", "masquerade4", "published4"],
         &["forward"],
+    );
+}
+
+#[test]
+fn by_containers_own_addresses() {
+    doc(
+        "own-addresses.md",
+        "By containers' own addresses",
+        "Whoever has a route to containers' own addresses comes as far as the mode of their network lets him, by families:\n\
+         not at all (`nat`, as everywhere else in these pages), to all ports (`nat-unprotected`), or to those that are\n\
+         published (`routed`, where packets leave as they are, too). From interfaces that a network trusts all ports are\n\
+         reached. An `isolated` network is internal, its bridge has no address, and the host does not answer for its\n\
+         others there. A network may also leave with an address that it was told.",
+        "net plain 10.1.0.0/24 fd01::/64 bridge plain0 mode4 unprotected source 192.0.2.9; net wide 10.2.0.0/24 fd02::/64 bridge wide0 mode4 routed mode6 routed trusted eth1; net cell 10.3.0.0/24 bridge cell0 internal mode4 isolated; run web on wide publish 8080:80 publish 9000-9009:9000-9009/udp",
+        &[
+            "source4",
+            "masquerade4",
+            "masquerade6",
+            "unprotected4",
+            "routed4",
+            "routed6",
+            "opened4",
+            "opened6",
+            "trusted",
+            "isolated4",
+            "published4",
+        ],
+        &["forward", "direct", "input", "postrouting"],
     );
 }
 

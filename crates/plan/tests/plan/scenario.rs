@@ -3,7 +3,7 @@
 //! ```text
 //! net app 10.1.0.0/24 fd01::/64        a network; also: range R, gateway G, hop G, aux NAME=A, mtu N, bridge B,
 //!                                      foreign ADDR…, v6, no4, internal, apart, plain,
-//!                                      hostip A, unnumbered
+//!                                      hostip A, unnumbered, mode4 M, mode6 M, source A, trusted IF, prefix P
 //! run web on app publish 8080:80       a container; also: ip A, ip6 A, mac M, prio N
 //! join web net                         one more network
 //! leave web net; stop web; rm web; drop app
@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Previous, Refusal, SubnetWish};
 use plan::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use plan::ports::PortWish;
-use plan::world::{Change, Linked, Proto, World};
+use plan::world::{Change, GatewayMode, Linked, Proto, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -95,6 +95,16 @@ pub fn port(text: &str) -> PortWish {
     let host_port = if host.is_empty() { None } else { Some(range(host)) };
     let (inner, last) = range(inner);
     PortWish { proto, host_ip: ip, host_port, inner, count: last - inner + 1 }
+}
+
+fn mode(text: &str) -> GatewayMode {
+    match text {
+        "nat" => GatewayMode::Nat,
+        "unprotected" => GatewayMode::NatUnprotected,
+        "routed" => GatewayMode::Routed,
+        "isolated" => GatewayMode::Isolated,
+        other => panic!("no gateway mode: {other}"),
+    }
 }
 
 impl Scene {
@@ -262,6 +272,11 @@ impl Scene {
                 "plain" => wish.masquerade = false,
                 "hostip" => wish.host_ip = Some(value().parse().unwrap()),
                 "unnumbered" => wish.unnumbered = true,
+                "mode4" => wish.mode4 = mode(value()),
+                "mode6" => wish.mode6 = mode(value()),
+                "source" => wish.sources.push(value().parse().unwrap()),
+                "trusted" => drop(wish.trusted.insert(value().parse().unwrap())),
+                "prefix" => wish.prefix = Some(value().into()),
                 net => {
                     let net: IpNet = net.parse().unwrap_or_else(|_| panic!("no such word: {net}"));
                     wish.ipv6 |= matches!(net, IpNet::V6(_));
@@ -309,12 +324,17 @@ impl Scene {
             for addr in endpoint.addrs() {
                 write!(line, " {addr}").unwrap();
             }
-            if endpoint.gateway || endpoint.gateway6 {
-                line.push_str(if endpoint.gateway { " out" } else { " out6" });
+            for (leads, word) in [(endpoint.gateway, "out"), (endpoint.gateway4, "out4"), (endpoint.gateway6, "out6")] {
+                if leads {
+                    write!(line, " {word}").unwrap();
+                }
             }
             for binding in &endpoint.ports {
                 let six = if binding.host_ip == std::net::Ipv6Addr::UNSPECIFIED { "[::]:" } else { "" };
                 write!(line, " -p {six}{binding}").unwrap();
+            }
+            for opened in &endpoint.opened {
+                write!(line, " open{} {opened}", if opened.v6 { 6 } else { 4 }).unwrap();
             }
             lines.push(line);
         }

@@ -17,7 +17,7 @@ use crate::time;
 use ipnet::IpNet;
 use plan::decide::DEFAULT_BRIDGE;
 use plan::ipam::Block;
-use plan::world::{Network, Subnet};
+use plan::world::{GatewayMode, Network, Subnet};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -171,7 +171,10 @@ fn subnet<N: Block + Into<IpNet> + std::fmt::Display + PartialEq>(subnet: &Subne
         let addr: IpAddr = addr.into();
         addr.to_string()
     };
-    let mut shown = json!({ "Subnet": subnet.net.to_string(), "Gateway": text(subnet.gateway) });
+    let mut shown = json!({ "Subnet": subnet.net.to_string() });
+    if subnet.mode != GatewayMode::Isolated {
+        shown["Gateway"] = text(subnet.gateway).into();
+    }
     if subnet.range != subnet.net {
         shown["IPRange"] = subnet.range.to_string().into();
     }

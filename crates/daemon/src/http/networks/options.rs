@@ -5,7 +5,7 @@ use api::{Ipam, NetworkCreateRequest};
 use ipnet::IpNet;
 use plan::decide::{NetworkWish, SubnetWish};
 use plan::ids::{IfName, NetworkId};
-use plan::world::About;
+use plan::world::{About, GatewayMode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -69,8 +69,8 @@ fn option(wish: &mut NetworkWish, name: &str, value: &str) -> Result<()> {
         "com.docker.network.bridge.enable_ip_masquerade" => wish.masquerade = switch()?,
         "com.docker.network.bridge.inhibit_ipv4" => wish.unnumbered = switch()?,
         "com.docker.network.bridge.host_binding_ipv4" => {
-            let addr =
-                value.parse::<IpAddr>().ok().filter(IpAddr::is_ipv4).ok_or_else(|| bad("it is no IPv4 address"))?;
+            let addr = value.parse::<IpAddr>().ok().filter(IpAddr::is_ipv4);
+            let addr = addr.ok_or_else(|| bad("it is no IPv4 address"))?;
             wish.host_ip = Some(addr).filter(|addr| !addr.is_unspecified());
         }
         "com.docker.network.driver.mtu" => {
@@ -78,22 +78,38 @@ fn option(wish: &mut NetworkWish, name: &str, value: &str) -> Result<()> {
         }
         "com.docker.network.enable_ipv6" => wish.ipv6 |= switch()?,
         "com.docker.network.enable_ipv4" => wish.ipv4 &= switch()?,
-        "com.docker.network.bridge.gateway_mode_ipv4" | "com.docker.network.bridge.gateway_mode_ipv6" => match value {
-            "nat" => {}
-            "nat-unprotected" | "routed" | "isolated" => {
-                return Err(Error::Absent(format!("{name}={value}: berth has only the gateway mode nat so far")));
-            }
-            _ => return Err(bad(&format!("unknown gateway mode {value}"))),
-        },
-        "com.docker.network.bridge.trusted_host_interfaces"
-        | "com.docker.network.host_ipv4"
-        | "com.docker.network.host_ipv6"
-        | "com.docker.network.container_iface_prefix" => {
-            return Err(Error::Absent(format!("{name}: this is not there yet")));
+        "com.docker.network.bridge.gateway_mode_ipv4" => wish.mode4 = gateway_mode(value)?,
+        "com.docker.network.bridge.gateway_mode_ipv6" => wish.mode6 = gateway_mode(value)?,
+        "com.docker.network.bridge.trusted_host_interfaces" => {
+            let names = value.split(':').filter(|name| !name.is_empty());
+            let names = names.map(|name| IfName::try_from(name.to_owned()).map_err(|why| bad(&why.to_string())));
+            wish.trusted = names.collect::<Result<_>>()?;
         }
+        "com.docker.network.host_ipv4" => {
+            wish.sources.push(address(value, false).ok_or_else(|| bad("it is no IPv4 address"))?)
+        }
+        "com.docker.network.host_ipv6" => {
+            wish.sources.push(address(value, true).ok_or_else(|| bad("it is no IPv6 address"))?)
+        }
+        "com.docker.network.container_iface_prefix" if value.is_empty() => {}
+        "com.docker.network.container_iface_prefix" => wish.prefix = Some(value.to_owned()),
         _ => {}
     }
     Ok(())
+}
+
+fn gateway_mode(value: &str) -> Result<GatewayMode> {
+    match value {
+        "" | "nat" => Ok(GatewayMode::Nat),
+        "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
+        "routed" => Ok(GatewayMode::Routed),
+        "isolated" => Ok(GatewayMode::Isolated),
+        _ => Err(Error::Invalid(format!("unknown gateway mode {value}"))),
+    }
+}
+
+fn address(text: &str, v6: bool) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().filter(|addr| addr.is_ipv6() == v6 && !addr.is_unspecified())
 }
 
 fn subnets(ipam: &Ipam) -> Result<Vec<SubnetWish>> {
@@ -165,6 +181,14 @@ mod tests {
         assert_eq!(bridge("host_binding_ipv4", "127.0.0.1").host_ip, "127.0.0.1".parse().ok());
         assert_eq!(bridge("host_binding_ipv4", "0.0.0.0").host_ip, None);
         assert_eq!(with("com.docker.network.driver.mtu", "1400").unwrap().mtu, Some(1400));
+        assert_eq!(bridge("gateway_mode_ipv4", "routed").mode4, GatewayMode::Routed);
+        assert_eq!(bridge("gateway_mode_ipv6", "nat-unprotected").mode6, GatewayMode::NatUnprotected);
+        let trusted: Vec<String> =
+            bridge("trusted_host_interfaces", "eth1:eth2").trusted.iter().map(|name| name.to_string()).collect();
+        assert_eq!(trusted, ["eth1", "eth2"]);
+        let source = with("com.docker.network.host_ipv6", "2001:db8::9").unwrap().sources;
+        assert_eq!(source, ["2001:db8::9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(with("com.docker.network.container_iface_prefix", "lan").unwrap().prefix.as_deref(), Some("lan"));
         // What nobody knows is kept, and does nothing.
         assert_eq!(with("colour", "red").unwrap().about.options["colour"], "red");
     }
@@ -204,6 +228,8 @@ mod tests {
         assert!(option("com.docker.network.driver.mtu", "-4").contains("value: -4 (it is no number of bytes)"));
         assert!(option("com.docker.network.bridge.name", "a b").contains("interface name"));
         assert!(option("com.docker.network.bridge.host_binding_ipv4", "::1").contains("no IPv4 address"));
-        assert!(option("com.docker.network.bridge.gateway_mode_ipv4", "x").contains("unknown gateway mode x"));
+        assert_eq!(option("com.docker.network.bridge.gateway_mode_ipv4", "x"), "unknown gateway mode x");
+        assert!(option("com.docker.network.host_ipv4", "::1").contains("value: ::1 (it is no IPv4 address)"));
+        assert!(option("com.docker.network.bridge.trusted_host_interfaces", "a b").contains("interface name"));
     }
 }

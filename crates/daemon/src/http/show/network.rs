@@ -166,6 +166,13 @@ fn port_map(container: &Container, places: &Places) -> Value {
         let binding = json!({ "HostIp": host_ip.to_string(), "HostPort": host_port.to_string() });
         map.entry((inner, proto)).or_default().push(binding);
     }
+    for opened in places.endpoints.iter().flat_map(|(endpoint, _)| &endpoint.opened) {
+        for port in opened.ports() {
+            // No port of the host.
+            let binding = json!({ "HostIp": if opened.v6 { "::" } else { "0.0.0.0" }, "HostPort": "" });
+            map.entry((port, opened.proto)).or_default().push(binding);
+        }
+    }
     let named = map.into_iter().map(|((port, proto), bindings)| {
         let bindings = if bindings.is_empty() { Value::Null } else { Value::Array(bindings) };
         (format!("{port}/{}", proto.name()), bindings)

@@ -45,13 +45,7 @@ fn places() -> Places {
         bridge: IfName::try_from("berth0".to_owned()).unwrap(),
         foreign_bridge: false,
         mac: Mac([2, 0x42, 172, 17, 0, 1]),
-        v4: Some(Subnet {
-            net: "172.17.0.0/16".parse().unwrap(),
-            range: "172.17.0.0/16".parse().unwrap(),
-            gateway: "172.17.0.1".parse().unwrap(),
-            default_gateway: None,
-            reserved: Default::default(),
-        }),
+        v4: Some(Subnet::new("172.17.0.0/16".parse().unwrap(), "172.17.0.1".parse().unwrap())),
         v6: None,
         mtu: 1500,
         icc: true,
@@ -59,6 +53,8 @@ fn places() -> Places {
         internal: false,
         host_ip: None,
         unnumbered: false,
+        trusted: Default::default(),
+        prefix: None,
         about: Default::default(),
     };
     let binding = |host_ip: &str, host_port, inner_port, count| PortBinding {
@@ -79,9 +75,11 @@ fn places() -> Places {
         addr4: Some("172.17.0.2".parse().unwrap()),
         addr6: None,
         gateway: true,
+        gateway4: false,
         gateway6: false,
         priority: 0,
         names: vec![],
+        opened: Default::default(),
         ports: vec![binding("0.0.0.0", 8080, 80, 1), binding("::", 8080, 80, 1), binding("127.0.0.1", 7000, 7000, 2)],
     };
     Places {
