@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 /// How long clients may ask for the exit code of one that has ended: who runs one a second for a year must not fill memory.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -151,7 +152,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// Runs it. Unless `detach`, its streams: see [`shim::Request::Attach`] for what goes over them.
+    /// Runs it. Unless `detach`, its streams, for what goes over them see [`shim::Request::Attach`], and a task that ends
+    /// when its exit code is recorded.
     ///
     /// # Errors
     /// It ran before; the container does not run any more; the command cannot be run, and then its exit code is set.
@@ -160,7 +162,7 @@ impl Engine {
         id: &str,
         detach: bool,
         size: Option<(u16, u16)>,
-    ) -> Result<Option<UnixStream>> {
+    ) -> Result<Option<(UnixStream, JoinHandle<()>)>> {
         let view = self.execs.get(id)?;
         if view.started {
             return Err(Error::Conflict(format!("Error: Exec command {id} has already run")));
@@ -188,11 +190,11 @@ impl Engine {
         }
         let engine = self.clone();
         let id = id.to_owned();
-        tokio::spawn(async move {
+        let recorded = tokio::spawn(async move {
             let code = end.wait().await.unwrap_or(137);
             engine.exec_ended(&container, &id, code);
         });
-        Ok(stream)
+        Ok(stream.map(|stream| (stream, recorded)))
     }
 
     /// Has the shim run it, under a name of the shim's own; with streams if somebody listens, and where its end will be told.

@@ -227,7 +227,7 @@ pub async fn attach(mut ask: Ask) -> Result<Answer> {
             None => None,
         };
         match streams {
-            Some(streams) => streams::talk(input, output, streams, keys).await,
+            Some(streams) => streams::talk(input, output, streams, keys, async {}).await,
             None => output.shutdown().await,
         }
     }))

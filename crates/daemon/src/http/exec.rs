@@ -65,7 +65,10 @@ pub async fn start(mut ask: Ask) -> Result<Answer> {
     let kind = streams::kind(view.spec.tty, ask.version);
     Ok(streams::hijack(&mut ask.request, Body::empty(), kind, move |input, output| async move {
         match engine.exec_start(&view.id, false, size).await {
-            Ok(Some(streams)) => streams::talk(input, output, streams, keys).await,
+            // Who sees the end of the output asks for the exit code next.
+            Ok(Some((streams, recorded))) => {
+                streams::talk(input, output, streams, keys, async { drop(recorded.await) }).await
+            }
             Ok(None) => Ok(()),
             // The stream was promised already, so the refusal goes over it, as Docker's does.
             Err(error) => say(output, &view, &error).await,

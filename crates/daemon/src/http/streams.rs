@@ -139,17 +139,25 @@ where
     }
 }
 
-/// Carries bytes to and fro until the output ends, the client goes, or the keys are typed that leave it running.
+/// Carries bytes to and fro until the output ends, the client goes, or the keys are typed that leave it running. The client is
+/// told of the output's end when `settled` is over too.
 ///
 /// # Errors
 /// The client's connection broke.
-pub async fn talk(input: Input, mut output: Output, streams: UnixStream, keys: Option<DetachKeys>) -> io::Result<()> {
+pub async fn talk(
+    input: Input,
+    mut output: Output,
+    streams: UnixStream,
+    keys: Option<DetachKeys>,
+    settled: impl Future<Output = ()>,
+) -> io::Result<()> {
     let (mut from, to) = streams.into_split();
     let outward = async {
         let mut buffer = vec![0; BUFFER];
         loop {
             let got = from.read(&mut buffer).await?;
             if got == 0 {
+                settled.await;
                 return output.shutdown().await;
             }
             output.write_all(&buffer[..got]).await?;
@@ -213,7 +221,7 @@ mod tests {
         let (container, streams) = UnixStream::pair().unwrap();
         let (input, output) = tokio::io::split(ours);
         let input = Input { bytes: Box::new(input), departure: None };
-        let talking = tokio::spawn(talk(input, Box::new(output), streams, keys));
+        let talking = tokio::spawn(talk(input, Box::new(output), streams, keys, async {}));
         (client, container, talking)
     }
 
@@ -242,6 +250,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_end_is_told_when_what_belongs_to_it_is_recorded() {
+        let (mut client, ours) = tokio::io::duplex(BUFFER);
+        let (container, streams) = UnixStream::pair().unwrap();
+        let (input, output) = tokio::io::split(ours);
+        let input = Input { bytes: Box::new(input), departure: None };
+        let (record, recorded) = tokio::sync::oneshot::channel::<()>();
+        let settled = async { drop(recorded.await) };
+        let talking = tokio::spawn(talk(input, Box::new(output), streams, None, settled));
+        drop(container);
+        let mut byte = [0];
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), client.read(&mut byte)).await;
+        assert!(early.is_err(), "the end came first");
+        record.send(()).unwrap();
+        assert_eq!(client.read(&mut byte).await.unwrap(), 0);
+        talking.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn the_keys_leave_it_running() {
         let (mut client, mut container, talking) = session(Some(DetachKeys::parse("").unwrap()));
         client.write_all(b"ls\r\x10\x11").await.unwrap();
@@ -265,7 +291,7 @@ mod tests {
         let (input, output) = ours.into_split();
         let input = Input { bytes: Box::new(input), departure: Some(departure) };
         let (_container, streams) = UnixStream::pair().unwrap();
-        let talking = tokio::spawn(talk(input, Box::new(output), streams, None));
+        let talking = tokio::spawn(talk(input, Box::new(output), streams, None, async {}));
         tokio::time::sleep(wait).await;
         assert!(!talking.is_finished());
         drop(client);
