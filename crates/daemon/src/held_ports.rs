@@ -18,8 +18,8 @@ use plan::world::{Change, Endpoint, Fact, Means, PortBinding, Proto};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 use rustix::process::{Resource, getrlimit};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use tracing::warn;
 
@@ -121,9 +121,17 @@ impl HeldPorts {
         let mut failed = Vec::new();
         let room = self.room.saturating_sub(self.sockets.values().map(BTreeMap::len).sum());
         let mut beyond = 0;
-        for binding in endpoint.ports.iter().filter(|binding| !before.contains(binding)) {
+        let mut free = BTreeSet::new();
+        let new: Vec<&PortBinding> = endpoint.ports.iter().filter(|binding| !before.contains(binding)).collect();
+        for binding in &new {
             let relay = self.relay_of(binding.host_ip);
+            // One socket tries a port for both families. Where it cannot be had, each tells for itself why.
+            let twin = self.tried_as_one(&new, binding);
             for port in binding.host_ports() {
+                let of_both = (binding.proto, port);
+                if twin && (free.contains(&of_both) || is_free_for_both(binding.proto, port) && free.insert(of_both)) {
+                    continue;
+                }
                 if self.covered(endpoint, binding, port) || self.has_part(endpoint, binding, port) {
                     continue;
                 }
@@ -155,6 +163,21 @@ impl HeldPorts {
             );
         }
         (bound, failed)
+    }
+
+    /// A long range that is published on every address of both families alike.
+    fn tried_as_one(&self, new: &[&PortBinding], binding: &PortBinding) -> bool {
+        let family = IpFamily::of(binding.host_ip);
+        let twin = |other: &&PortBinding| {
+            IpFamily::of(other.host_ip) != family
+                && other.host_ip.is_unspecified()
+                && self.relay_of(other.host_ip).is_none()
+                && (other.proto, other.host_port, other.count) == (binding.proto, binding.host_port, binding.count)
+        };
+        binding.count >= LONG
+            && binding.host_ip.is_unspecified()
+            && self.relay_of(binding.host_ip).is_none()
+            && new.iter().any(twin)
     }
 
     /// The port is to be published on every address, and is held on one of them already: that socket is in the way of
@@ -224,11 +247,23 @@ fn listen(relay: &Relay, proto: Proto, socket: OwnedFd) -> std::io::Result<Held>
 /// # Errors
 /// Somebody has the port, or the host does not have the address.
 pub fn bind_one(proto: Proto, addr: SocketAddr) -> Result<Option<OwnedFd>, Unbound> {
-    match bound(proto, addr, false) {
+    match bound(proto, addr, Families::Own, false) {
         // Connections that a program left behind some seconds ago (TIME_WAIT) are in nobody's way.
-        Err(Errno::ADDRINUSE) if proto == Proto::Tcp => answer(proto, addr, bound(proto, addr, true)),
+        Err(Errno::ADDRINUSE) if proto == Proto::Tcp => answer(proto, addr, bound(proto, addr, Families::Own, true)),
         other => answer(proto, addr, other),
     }
+}
+
+/// Nobody has the port, on any address of either family.
+fn is_free_for_both(proto: Proto, port: u16) -> bool {
+    bound(proto, (Ipv6Addr::UNSPECIFIED, port).into(), Families::Both, false).is_ok()
+}
+
+/// For which families a socket of IPv6 is.
+#[derive(Clone, Copy, PartialEq)]
+enum Families {
+    Own,
+    Both,
 }
 
 fn answer(proto: Proto, addr: SocketAddr, got: rustix::io::Result<OwnedFd>) -> Result<Option<OwnedFd>, Unbound> {
@@ -246,7 +281,7 @@ fn answer(proto: Proto, addr: SocketAddr, got: rustix::io::Result<OwnedFd>) -> R
     }
 }
 
-fn bound(proto: Proto, addr: SocketAddr, reuse: bool) -> rustix::io::Result<OwnedFd> {
+fn bound(proto: Proto, addr: SocketAddr, families: Families, reuse: bool) -> rustix::io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let (kind, number) = match proto {
         Proto::Tcp => (SocketType::STREAM, ipproto::TCP),
@@ -255,14 +290,16 @@ fn bound(proto: Proto, addr: SocketAddr, reuse: bool) -> rustix::io::Result<Owne
     };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
     if addr.is_ipv6() {
-        // Each family is published, and held, for itself.
-        sockopt::set_ipv6_v6only(&socket, true)?;
+        // What is held is held for each family by itself.
+        sockopt::set_ipv6_v6only(&socket, families == Families::Own)?;
     }
     if proto == Proto::Udp {
         // The kernel's least, some kilobytes: nobody reads.
         sockopt::set_socket_recv_buffer_size(&socket, 1)?;
     }
-    sockopt::set_socket_reuseaddr(&socket, reuse)?;
+    if reuse {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
     bind(&socket, &addr)?;
     if reuse {
         // Others that would share it now cannot listen.
@@ -359,6 +396,24 @@ mod tests {
         // What somebody took while no engine ran is lost, and the rest is held.
         held.hold_again(&web);
         assert!(TcpListener::bind(("127.0.0.1", other)).is_err());
+    }
+
+    #[test]
+    fn a_long_range_is_tried_for_both_families() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let busy = taken.local_addr().unwrap().port();
+        let first = busy.saturating_sub(LONG);
+        let web = endpoint(Proto::Udp, &[(first, 2 * LONG), (first, 2 * LONG)]);
+        let both = |mut web: Endpoint| {
+            web.ports[0].host_ip = Ipv4Addr::UNSPECIFIED.into();
+            web.ports[1].host_ip = Ipv6Addr::UNSPECIFIED.into();
+            web
+        };
+        let web = both(web);
+        let at = |ip: IpAddr| ((Proto::Udp, SocketAddr::new(ip, busy)), Unbound::InUse);
+        let failed = HeldPorts::new().hold(&web, &[]).unwrap_err();
+        assert!(failed.contains(&at(Ipv4Addr::UNSPECIFIED.into())), "{failed:?}");
+        assert!(!failed.contains(&at(Ipv6Addr::UNSPECIFIED.into())), "{failed:?}");
     }
 
     #[test]

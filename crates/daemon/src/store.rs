@@ -293,8 +293,8 @@ mod tests {
             id: "ab".repeat(32).parse().unwrap(),
             name: "web".into(),
             created: std::time::SystemTime::UNIX_EPOCH,
-            spec: crate::oci::example(),
-            asked: serde_json::Value::Null,
+            spec: crate::oci::example().into(),
+            asked: serde_json::Value::Null.into(),
             image_id: "sha256:cd".into(),
             mounts: Vec::new(),
             state: Default::default(),
@@ -305,7 +305,7 @@ mod tests {
         let mut record = serde_json::to_value(&container).unwrap();
         record["spec"]["network"].as_object_mut().unwrap().remove("places").unwrap();
         write(&store.lasting, |tx| put(tx, CONTAINERS, container.id.as_str(), &record)).unwrap();
-        let places = store.load().unwrap().containers.remove(0).spec.network.places;
+        let places = store.load().unwrap().containers.remove(0).spec.network.places.clone();
         assert_eq!(places, [crate::container::spec::PlaceSpec::on("bridge")]);
     }
 }

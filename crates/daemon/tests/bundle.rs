@@ -51,7 +51,7 @@ impl Bench {
     }
 
     fn spec(&mut self) -> &mut Spec {
-        &mut self.container.spec
+        self.container.spec_mut()
     }
 
     fn root(&self) -> PathBuf {
@@ -200,8 +200,8 @@ fn container(argv: Vec<String>) -> Container {
         id: "0123456789abcdef".repeat(4).parse().unwrap(),
         name: "web".into(),
         created: SystemTime::now(),
-        spec,
-        asked: serde_json::Value::Null,
+        spec: spec.into(),
+        asked: serde_json::Value::Null.into(),
         image_id: String::new(),
         mounts: vec![],
         state: State::default(),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use spec::Spec;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Everything about one container that outlives the engine and the boot.
@@ -26,10 +27,10 @@ pub struct Container {
     pub name: String,
     /// When it was made.
     pub created: SystemTime,
-    /// What was asked for, merged with what the image says.
-    pub spec: Spec,
+    /// What was asked for, merged with what the image says. Shared, for containers are copied at every look at them.
+    pub spec: Arc<Spec>,
     /// The create request as it came (`Config`, `HostConfig`, `NetworkingConfig` of the Engine API), for `inspect` to echo.
-    pub asked: serde_json::Value,
+    pub asked: Arc<serde_json::Value>,
     /// The image's id (`sha256:…`).
     pub image_id: String,
     /// Named and anonymous volumes and binds, resolved: where each is on the host.
@@ -42,6 +43,13 @@ pub struct Container {
     pub restart_count: u32,
     /// The user stopped it: `unless-stopped` and `on-failure` leave it alone.
     pub stopped_by_user: bool,
+}
+
+impl Container {
+    /// What was asked for, to be changed.
+    pub fn spec_mut(&mut self) -> &mut Spec {
+        Arc::make_mut(&mut self.spec)
+    }
 }
 
 /// How a container stands.

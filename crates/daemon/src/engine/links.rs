@@ -204,9 +204,9 @@ impl Engine {
             let target = target.snapshot();
             names::link_names(alias, &self.host_name_of(&target), &target.name)
         });
-        let after = cell.change(|container| drop(container.spec.network.links.remove(at)));
+        let after = cell.change(|container| drop(container.spec_mut().network.links.remove(at)));
         if let Err(error) = self.store.put_container(&after) {
-            cell.change(|container| container.spec.network.links.clone_from(links));
+            cell.change(|container| container.spec_mut().network.links.clone_from(links));
             return Err(error);
         }
         self.relink(&after).await?;

@@ -114,7 +114,7 @@ impl Engine {
             found.iter().map(|(place, network)| self.attach_wish(&container, place, network)).collect::<Result<_>>()?;
         let places: Vec<PlaceSpec> = found.into_iter().map(|(place, _)| place).collect();
         if places != container.spec.network.places && !places.is_empty() {
-            let container = cell.change(|container| container.spec.network.places = places);
+            let container = cell.change(|container| container.spec_mut().network.places = places);
             self.store.put_container(&container)?;
         }
         let with_ports = wishes.len().checked_sub(1);
@@ -227,7 +227,7 @@ impl Engine {
             chosen = self.net.places(&sandbox);
         }
         let container = cell.change(|container| {
-            let places = &mut container.spec.network.places;
+            let places = &mut container.spec_mut().network.places;
             places.retain(|other| other.id.as_ref() != Some(&network.id) && other.network != network.name);
             places.push(place);
             keep_places(container, &chosen);
@@ -268,7 +268,7 @@ impl Engine {
             }
             (NetworkMode::Closed, "none") => {
                 // From now on it may join others.
-                let container = cell.change(|container| container.spec.network.mode = NetworkMode::Bridged);
+                let container = cell.change(|container| container.spec_mut().network.mode = NetworkMode::Bridged);
                 return self.store.put_container(&container);
             }
             (_, "host" | "none") => return Err(missing(network)),
@@ -298,7 +298,7 @@ impl Engine {
             cell.change(|container| keep_places(container, &chosen));
         }
         let container = cell.change(|container| {
-            let place = container.spec.network.places.remove(at);
+            let place = container.spec_mut().network.places.remove(at);
             container.kept.places.remove(&place.network);
         });
         self.store.put_container(&container)?;

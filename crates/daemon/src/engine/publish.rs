@@ -22,7 +22,7 @@ impl Engine {
         let endpoint = self.published_endpoint(&cell.snapshot())?;
         let wishes = in_ranges(ports.iter().map(port_wish).collect());
         self.net.wish(Wish::Publish(endpoint.id.clone(), wishes)).await?;
-        self.remember(&cell, &endpoint, |container, _| container.spec.network.published.extend(ports))
+        self.remember(&cell, &endpoint, |container, _| container.spec_mut().network.published.extend(ports))
     }
 
     /// Ends the publishing of some ports of a running container, now and for its later starts. What `ports` leave open fits
@@ -101,7 +101,7 @@ impl Engine {
 
 /// Takes the wishes back that are no longer fulfilled.
 fn forget(container: &mut Container, gone: &[Unpublish], rest: &[Endpoint]) {
-    let spec = &mut container.spec.network;
+    let spec = &mut container.spec_mut().network;
     let concerned = |inner: u16, proto| gone.iter().any(|gone| (gone.inner, gone.proto) == (inner, proto));
     if spec.publish_all && spec.exposed.iter().any(|(port, proto)| concerned(*port, *proto)) {
         // All but some: from now on those that stay are published by name.
@@ -146,7 +146,7 @@ fn show_wishes(container: &mut Container) {
         }
     }
     let publish_all = container.spec.network.publish_all;
-    if let Value::Object(asked) = &mut container.asked
+    if let Value::Object(asked) = Arc::make_mut(&mut container.asked)
         && let Value::Object(host) = asked.entry("HostConfig").or_insert_with(|| json!({}))
     {
         host.insert("PortBindings".into(), Value::Object(bindings));

@@ -342,9 +342,10 @@ impl Engine {
             self.run_runtime(&container, &["update", "--resources", "-", container.id.as_str()], Some(input)).await?;
         }
         let container = cell.change(|container| {
-            container.spec.resources = resources;
+            let spec = container.spec_mut();
+            spec.resources = resources;
             if let Some(restart) = change.restart {
-                container.spec.restart = restart;
+                spec.restart = restart;
             }
         });
         self.store.put_container(&container)?;

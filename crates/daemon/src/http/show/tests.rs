@@ -3,6 +3,7 @@ use crate::container::spec::{Publish, Restart};
 use crate::container::{Kept, State};
 use plan::ids::{IfName, Mac};
 use plan::world::{Endpoint, Network, PortBinding, Proto, Subnet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 fn at(second: u64) -> SystemTime {
@@ -23,12 +24,12 @@ fn container(phase: Phase) -> Container {
         id: "ab".repeat(32).parse().unwrap(),
         name: "web".into(),
         created: at(1),
-        spec,
-        asked: json!({
+        spec: spec.into(),
+        asked: Arc::new(json!({
             "Image": "busybox",
             "HostConfig": { "NetworkMode": "bridge", "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
                 "Dns": null, "CapAdd": ["NET_ADMIN"], "Sysctls": {"net.a": "1"}, "NotAField": 5 },
-        }),
+        })),
         image_id: format!("sha256:{}", "cd".repeat(32)),
         mounts: vec![],
         state: State { phase, pid: 42, started: Some(at(2)), ..State::default() },
@@ -200,7 +201,7 @@ fn a_container_that_does_not_run_shows_its_network_with_empty_fields() {
     );
     let networks = |mode| {
         let mut container = container(Phase::Running);
-        container.spec.network.mode = mode;
+        container.spec_mut().network.mode = mode;
         network::networks(&container, &Places::default())
     };
     assert_eq!(networks(NetworkMode::Joined("x".into())), json!({}));
@@ -242,8 +243,8 @@ fn the_host_configuration_is_what_was_asked_over_dockers_defaults() {
 #[test]
 fn what_was_changed_since_is_shown() {
     let mut container = container(Phase::Running);
-    container.spec.restart = Restart::OnFailure(3);
-    container.spec.resources.memory = Some(64 << 20);
+    container.spec_mut().restart = Restart::OnFailure(3);
+    container.spec_mut().resources.memory = Some(64 << 20);
     let host = inspect(&container, &around(places()), (1, 53))["HostConfig"].clone();
     assert_eq!(host["RestartPolicy"], json!({"Name": "on-failure", "MaximumRetryCount": 3}));
     assert_eq!((&host["Memory"], &host["MemorySwap"]), (&json!(64 << 20), &json!(128 << 20)));
@@ -311,9 +312,9 @@ fn health_is_shown_where_docker_shows_it() {
     assert!(state(&container).get("Health").is_none());
     assert_eq!(health::check(&container), Value::Null);
     assert_eq!(health::summary(&container), json!({"Status": "none", "FailingStreak": 0}));
-    container.asked = json!({"Healthcheck": {"Test": ["NONE"]}});
+    container.asked = Arc::new(json!({"Healthcheck": {"Test": ["NONE"]}}));
     assert_eq!(health::check(&container), json!({"Test": ["NONE"]}));
-    container.spec.health = Some(Check {
+    container.spec_mut().health = Some(Check {
         argv: vec!["/bin/sh".into(), "-c".into(), "test -e /up".into()],
         shell_len: 2,
         interval: Some(Duration::from_secs(2)),
