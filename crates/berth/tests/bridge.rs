@@ -194,6 +194,10 @@ fn settings_that_cannot_be_are_answered_with_ones_that_can() {
             (&["--mtu", "70000"], format!("{head}invalid MTU 70000 for network bridge: it must be from 68 to 65535 bytes")),
             (&["--icc=false", "--iptables=false"], "You specified --iptables=false with --icc=false.".into()),
             (
+                &["--icc=false", "--ipv6", "--ip6tables=false"],
+                "You specified --ip6tables=false with --icc=false. ICC=false uses ip6tables to function.".into(),
+            ),
+            (
                 &["--config-file", config, "--bip", "10.8.0.1/24"],
                 "the following directives are specified both as a flag and in the configuration file: bip: (from flag: \
                  10.8.0.1/24, from file: 10.9.0.1/24)"

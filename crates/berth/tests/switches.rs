@@ -99,6 +99,68 @@ fn without_the_firewall_there_are_no_rules_and_ports_are_relayed() {
     });
 }
 
+/// What keeps the containers of a bridge apart there works without rules, and what makes exceptions for links does not.
+#[test]
+fn links_of_containers_that_are_kept_apart_need_the_firewall() {
+    lab::alone(|lab| {
+        // Containers that run through it keep the network of before.
+        let file = lab.dir().join("daemon.json");
+        let settings = |text: &str| std::fs::write(&file, text).expect("a file in the lab");
+        settings(r#"{"icc": false, "ipv6": true}"#);
+        let engine = lab.engine(&["--config-file", file.to_str().expect("a text")]);
+        engine.load_busybox();
+        let db = container(lab, &engine, "db", &["--expose", "80"]);
+        let web = container(lab, &engine, "web", &["--link", "db:db"]);
+        let _served = [db.serve_tcp("[::]:80", "db"), db.serve_tcp("[::]:81", "db"), web.serve_tcp("[::]:80", "web")];
+        let addr = |name: &str, field: &str| {
+            engine
+                .ok(&["inspect", "-f", &format!("{{{{.NetworkSettings.Networks.bridge.{field}}}}}"), name])
+                .trim()
+                .to_owned()
+        };
+        let addrs = |of: &str| [addr(of, "IPAddress"), format!("[{}]", addr(of, "GlobalIPv6Address"))];
+        let (to_db, to_web) = (addrs("db"), addrs("web"));
+        // By family: to the port of the link, to another, and back; side by side, for what is closed takes its time.
+        let reached = || {
+            let asks = [0, 1]
+                .map(|family| [(&web, &to_db[family], 80), (&web, &to_db[family], 81), (&db, &to_web[family], 80)]);
+            std::thread::scope(|scope| {
+                let ask = |(from, addr, port): (&Host, &String, u16)| {
+                    let (from, addr) = (from.clone(), format!("{addr}:{port}"));
+                    scope.spawn(move || from.tcp(&addr).is_ok())
+                };
+                asks.map(|family| family.map(ask))
+                    .map(|family| family.map(|one| one.join().expect("a probe does not panic")))
+            })
+        };
+        let open = [true, false, false];
+        let closed = [false; 3];
+        assert_eq!(reached(), [open, open]);
+        for (text, flag, wanted) in [
+            (r#"{"iptables": false, "ipv6": true}"#, "iptables", [closed, open]),
+            (r#"{"ip6tables": false, "ipv6": true}"#, "ip6tables", [open, closed]),
+            (r#"{"iptables": false, "ip6tables": false, "ipv6": true}"#, "iptables", [closed, closed]),
+        ] {
+            engine.stop();
+            settings(text);
+            engine.start_again();
+            assert_eq!(reached(), wanted, "{text}");
+            let says = format!("kept apart since before the engine was started with --{flag}=false");
+            refused(&engine, &["run", "--link", "db:db", "busybox", "true"], &says);
+            // The rest of it goes on.
+            engine.ok(&["run", "--rm", "busybox", "true"]);
+        }
+        // Nobody is left on it: it is made anew, as the engine is told now.
+        engine.ok(&["rm", "-f", "db", "web"]);
+        engine.stop();
+        engine.start_again();
+        let db = container(lab, &engine, "db", &["--expose", "80"]);
+        let web = container(lab, &engine, "web", &["--link", "db:db"]);
+        let _served = db.serve_tcp("[::]:81", "db");
+        assert!(web.tcp(&format!("{}:81", addr("db", "IPAddress"))).is_ok());
+    });
+}
+
 #[test]
 fn each_family_has_a_firewall_of_its_own() {
     lab::alone(|lab| {

@@ -4,7 +4,7 @@ use crate::address::family;
 use crate::fault::Refused;
 use crate::marks::ROUTE_PROTOCOL;
 use crate::rtnetlink::Rtnetlink;
-use crate::socket::{CREATE, EXCL};
+use crate::socket::{CREATE, REPLACE};
 use ipnet::IpNet;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
@@ -27,8 +27,9 @@ pub(crate) struct Seen {
     pub unicast: bool,
 }
 
+/// A route in place of whatever leads to the same: who rules over a namespace may have made one there.
 pub(crate) fn add(rt: &mut Rtnetlink, link: u32, to: IpNet, via: Option<IpAddr>) -> Result<(), Refused> {
-    rt.request(&Request::NewRoute(message(link, to, via)), CREATE | EXCL)
+    rt.request(&Request::NewRoute(message(link, to, via)), CREATE | REPLACE)
 }
 
 pub(crate) fn delete(rt: &mut Rtnetlink, link: u32, to: IpNet, via: Option<IpAddr>) -> Result<(), Refused> {

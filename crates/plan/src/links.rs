@@ -2,12 +2,13 @@
 //!
 //! Such a network's bridge passes no frame from one container to another, so the two ends of a link meet at layer 3: each
 //! has a route to the other by way of the host, whose firewall tracks flows and knows the ports. Whoever is not linked has no
-//! route, and if he makes one himself, the firewall stops him.
+//! route, and if he makes one himself, the firewall stops him. In a family without a firewall a link opens nothing: on that way
+//! it would open all ports, in both directions.
 
 use crate::ids::{ContainerId, EndpointId, SandboxId};
-use crate::netstate::{Ns, Route};
+use crate::netstate::{IpFamily, Ns, Route};
 use crate::nft::{Key, Owner, Value, Why};
-use crate::world::{Endpoint, Fact, Linked, Network, Sandbox, World};
+use crate::world::{Endpoint, Fact, Linked, Means, Network, Sandbox, World};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -17,6 +18,7 @@ pub(crate) struct Opening<'a> {
     target: &'a Endpoint,
     network: &'a Network,
     linked: &'a Linked,
+    means: Means,
 }
 
 /// What the links of a sandbox's container open as things are now: nothing while one of the two ends is not there.
@@ -26,7 +28,7 @@ pub(crate) fn openings<'a>(world: &'a World, sandbox: &'a Sandbox) -> Vec<Openin
         let Some(network) = world.networks.get(&linked.network).filter(|network| !network.icc) else { continue };
         for target in world.places_of(&linked.target, &network.id).filter(|target| target.sandbox != sandbox.id) {
             let from = world.endpoints.values().filter(|e| e.sandbox == sandbox.id && e.network == network.id);
-            openings.extend(from.map(|source| Opening { source, target, network, linked }));
+            openings.extend(from.map(|source| Opening { source, target, network, linked, means: world.means }));
         }
     }
     openings
@@ -44,9 +46,9 @@ impl Opening<'_> {
 
     /// What the firewall lets through: sets and keys. They name the bridge, for on it nobody sends as another.
     pub(crate) fn elements(&self) -> Vec<(&'static str, Key)> {
-        let four = self.source.addr4.zip(self.target.addr4);
+        let four = self.source.addr4.zip(self.target.addr4).filter(|_| self.means.firewall(IpFamily::V4));
         let four = four.map(|(from, to)| ("links4", Value::Addr4(from), Value::Addr4(to)));
-        let six = self.source.addr6.zip(self.target.addr6);
+        let six = self.source.addr6.zip(self.target.addr6).filter(|_| self.means.firewall(IpFamily::V6));
         let six = six.map(|(from, to)| ("links6", Value::Addr6(from), Value::Addr6(to)));
         let bridge = || Value::IfName(self.network.bridge.clone());
         let ports = |(set, from, to): (&'static str, Value, Value)| {
@@ -66,9 +68,10 @@ impl Opening<'_> {
         };
         let (source, target) = (self.source, self.target);
         let both = |from: IpAddr, to: IpAddr, via: IpAddr| [route(source, to, via), route(target, from, via)];
-        let four = source.addr4.zip(target.addr4).zip(self.network.v4.as_ref().filter(|_| !self.network.unnumbered));
+        let v4 = self.network.v4.as_ref().filter(|_| self.means.firewall4 && !self.network.unnumbered);
+        let four = source.addr4.zip(target.addr4).zip(v4);
         let four = four.map(|((from, to), v4)| both(from.into(), to.into(), v4.gateway.into()));
-        let six = source.addr6.zip(target.addr6).zip(self.network.v6.as_ref());
+        let six = source.addr6.zip(target.addr6).zip(self.network.v6.as_ref().filter(|_| self.means.firewall6));
         let six = six.map(|((from, to), v6)| both(from.into(), to.into(), v6.gateway.into()));
         four.into_iter().chain(six).flatten().collect()
     }

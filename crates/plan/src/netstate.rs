@@ -263,7 +263,7 @@ pub enum Op {
         /// Which.
         addr: IpNet,
     },
-    /// Add a route; its link must be up.
+    /// Add a route, in place of whatever leads to the same; its link must be up.
     AddRoute {
         /// Where.
         ns: Ns,

@@ -255,9 +255,7 @@ fn add_route(space: &mut Space, route: &Route) -> Result<(), Errno> {
     if !family || !route.via.is_none_or(|via| on_link(&dev.addrs, via)) {
         return Err(Errno::Unreachable(format!("{route}")));
     }
-    if space.routes.iter().any(|have| have.to == route.to) {
-        return Err(Errno::Exists(format!("route to {}", route.to)));
-    }
+    space.routes.retain(|have| have.to != route.to);
     space.routes.insert(route.clone());
     Ok(())
 }
@@ -409,7 +407,6 @@ mod tests {
         assert_eq!(refused(&Op::SetMaster { name: name("veth0"), master: Some(name("br1")) }), "no such bridge br1");
         assert_eq!(refused(&addr("10.1.0.2/24")), "address 10.1.0.2/24 on eth0 exists already");
         assert_eq!(refused(&addr("fd00::2/80")), "address fd00::2/80 on eth0 exists already");
-        assert_eq!(refused(&route("0.0.0.0/0", "10.1.0.9")), "route to 0.0.0.0/0 exists already");
         assert_eq!(
             refused(&route("10.5.0.0/16", "10.2.0.1")),
             "route to 10.5.0.0/16 via 10.2.0.1 dev eth0 is not reachable"

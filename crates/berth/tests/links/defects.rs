@@ -286,3 +286,34 @@ fn nothing_is_left_of_a_link() {
         assert_eq!(reached(&asks(&source, &[at(&engine, "db", 3306)])), [true, true]);
     });
 }
+
+/// Who may change a container's routes can be ahead of the engine.
+#[test]
+fn a_route_of_a_containers_own_is_in_no_links_way() {
+    lab::alone(|lab| {
+        let engine = tight(lab);
+        sleeper(&engine, "db", &["--expose", "3306", "--cap-add", "NET_ADMIN"]);
+        let gateways = ["172.30.0.1", "fd00:7::1"];
+        // Whatever addresses are given next, ours are to be theirs too.
+        for (nth, way) in ["via", "dev", "blackhole"].into_iter().enumerate() {
+            for (addr, gateway) in
+                [(format!("172.30.0.{}", 9 + nth), gateways[0]), (format!("fd00:7::{}", 9 + nth), gateways[1])]
+            {
+                let mut words = vec!["exec", "db", "ip", "route", "add"];
+                match way {
+                    "via" => words.extend([&*addr, "via", gateway]),
+                    "dev" => words.extend([&*addr, "dev", "eth0"]),
+                    way => words.extend([way, &addr]),
+                }
+                engine.ok(&words);
+            }
+        }
+        let db = inside(lab, &engine, "db");
+        let _served = db.serve_tcp("[::]:3306", "db");
+        for name in ["one", "two", "three"] {
+            sleeper(&engine, name, &["--link", "db:db"]);
+            let source = inside(lab, &engine, name);
+            assert_eq!(reached(&asks(&source, &[at(&engine, "db", 3306)])), [true, true], "{name}");
+        }
+    });
+}

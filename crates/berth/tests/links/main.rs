@@ -5,5 +5,7 @@
 mod asking;
 /// Faults of links that other engines show, and that are not here.
 mod defects;
+/// Links on networks of the user's.
+mod networks;
 /// What users know of links.
 mod scenarios;

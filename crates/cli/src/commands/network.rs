@@ -165,7 +165,7 @@ pub fn connect_flags() -> Vec<Arg> {
         parsed("gw-priority", LONG, "int", "The network with the highest has the default route [0]", literal::int),
         parsed("ip", LONG, "ip", "IPv4 address", names::ipv4),
         parsed("ip6", LONG, "ip", "IPv6 address", names::ipv6),
-        list("link", LONG, "list", "Container that is found by another name: CONTAINER[:ALIAS]"),
+        parsed_list("link", LONG, "list", "Container that is found by another name: CONTAINER[:ALIAS]", names::link),
         list("link-local-ip", LONG, "strings", "Link-local address"),
     ]
 }

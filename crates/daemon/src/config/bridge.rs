@@ -70,13 +70,15 @@ impl Bridge {
                 "You specified -b & --{flag}, mutually exclusive options. Please specify only one"
             )));
         }
-        let icc = told.switch("icc", true);
-        if !icc && !told.switch("iptables", true) {
-            return Err(Error::Invalid(
-                "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc \
-                 or --iptables to true"
-                    .into(),
-            ));
+        let (icc, ipv6) = (told.switch("icc", true), told.switch("ipv6", false));
+        // Docker's text, which it has for IPv4 only.
+        for (flag, needed) in [("iptables", true), ("ip6tables", ipv6)] {
+            if !icc && needed && !told.switch(flag, true) {
+                return Err(Error::Invalid(format!(
+                    "You specified --{flag}=false with --icc=false. ICC=false uses {flag} to function. Please set --icc or \
+                     --{flag} to true"
+                )));
+            }
         }
         let invalid = |mtu: i64| Error::Invalid(format!("invalid default MTU: {mtu}"));
         let mtu = told.number("mtu").filter(|mtu| *mtu != 0);
@@ -99,7 +101,7 @@ impl Bridge {
             range6: net(told, "fixed-cidr-v6", true)?,
             gateway4: gateway(told, "default-gateway", false)?,
             gateway6: gateway(told, "default-gateway-v6", true)?,
-            ipv6: told.switch("ipv6", false),
+            ipv6,
             mtu,
             icc,
             masquerade: told.switch("ip-masq", true),

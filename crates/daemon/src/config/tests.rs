@@ -76,6 +76,7 @@ fn every_wrong_value_is_named() {
             "You specified -b & --bip, mutually exclusive options. Please specify only one",
         ),
         ("--icc=false --iptables=false", "", "You specified --iptables=false with --icc=false."),
+        ("--icc=false --ip6tables=false --ipv6", "", "You specified --ip6tables=false with --icc=false."),
         (
             "--bip 192.168.0.128",
             "",

@@ -199,6 +199,9 @@ pub struct PlaceSpec {
     pub priority: i64,
     /// `driver-opt`, of which berth knows none: they are shown as they were given.
     pub driver_opts: BTreeMap<String, String>,
+    /// `--link` on a network of the user's, in order.
+    #[serde(default)]
+    pub links: Vec<PlaceLink>,
 }
 
 impl PlaceSpec {
@@ -208,7 +211,16 @@ impl PlaceSpec {
     }
 }
 
-/// One `--link TARGET:ALIAS`.
+/// One `--link TARGET:ALIAS` on a network of the user's: another name there for whoever is called TARGET, for this container alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceLink {
+    /// One of the names by which members of the network find the target, whether it is there yet or not.
+    pub target: String,
+    /// What the source calls it. Where two links have the same alias, it stands for the first.
+    pub alias: String,
+}
+
+/// One `--link TARGET:ALIAS` on the default network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The target; where the user named a container that shares another's network, that other one.

@@ -12,6 +12,7 @@ use crate::network::Wish;
 use crate::rewrite::rewrite;
 use plan::ids::{ContainerId, NetworkId};
 use plan::names;
+use plan::netstate::IpFamily;
 use plan::variables::{self, Target};
 use plan::world::{Linked, Proto};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ impl Engine {
     /// The links of a container, as facts for the network.
     ///
     /// # Errors
-    /// A target that does not run, or is on another network.
+    /// A target that does not run, or is on another network; nothing can be opened between the two.
     pub(super) fn linked(&self, source: &Container) -> Result<Vec<Linked>> {
         // Off the default network links are nothing but words.
         let on_it = source.spec.network.places.iter().any(|place| place.network == DEFAULT_NETWORK);
@@ -49,7 +50,24 @@ impl Engine {
             }
             linked.push(fact(link, &target, &network));
         }
-        Ok(linked)
+        match self.cannot_open(&network).filter(|_| !linked.is_empty()) {
+            Some(flag) => Err(Error::Forbidden(format!(
+                "Cannot link /{} to others: containers of the default bridge are kept apart since before the engine was \
+                 started with --{flag}=false, and only a rule of its firewall can open a port between two of them. Start the \
+                 engine without --{flag}=false; or stop all containers of that bridge and start the engine again, which then \
+                 makes it anew as --icc says",
+                source.name
+            ))),
+            None => Ok(linked),
+        }
+    }
+
+    /// The flag for which a network that keeps its containers apart has no exceptions.
+    fn cannot_open(&self, network: &NetworkId) -> Option<&'static str> {
+        let world = self.net.world();
+        let network = world.networks.get(network).filter(|network| !network.icc)?;
+        let without = network.families().find(|family| !world.means.firewall(*family))?;
+        Some(if without == IpFamily::V4 { "iptables" } else { "ip6tables" })
     }
 
     fn default_network(&self) -> Option<NetworkId> {

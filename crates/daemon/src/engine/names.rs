@@ -6,7 +6,7 @@ use crate::container::Container;
 use crate::container::spec::NetworkMode;
 use crate::error::{Doing, Result};
 use crate::resolver::{Asker, Note, Servers};
-use plan::dns::book::{self, Directory};
+use plan::dns::book::{self, Aliases, Directory};
 use plan::names::{self, ResolvConf};
 use plan::world::{Endpoint, Network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,7 +36,10 @@ impl Engine {
         let spec = &container.spec.network;
         let own = [container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
         let aliases = spec.places.iter().flat_map(|place| place.aliases.iter().cloned());
-        let links = spec.links.iter().map(|link| link.alias.clone());
+        // A target may come later.
+        let others = spec.places.iter().flat_map(|place| &place.links);
+        let others = others.flat_map(|link| [link.alias.clone(), link.target.clone()]);
+        let links = spec.links.iter().map(|link| link.alias.clone()).chain(others);
         self.resolver.tell(Note::Called(container.id.clone(), own.into_iter().chain(aliases).chain(links).collect()));
     }
 
@@ -69,6 +72,14 @@ impl Engine {
         for (nth, link) in self.link_lines(container).iter().enumerate() {
             links.add(&nth, [link.alias.as_str(), &link.hostname, &link.name], &[link.addr]);
         }
+        let mut aliases = Aliases::default();
+        for network in by_precedence(places) {
+            let place = container.spec.network.places.iter().find(|place| place.network == network.name);
+            for link in place.into_iter().flat_map(|place| &place.links) {
+                aliases.add(&link.alias, &network.id, &link.target);
+                aliases.add(&format!("{}.{}", link.alias, network.name), &network.id, &link.target);
+            }
+        }
         let mut itself = Directory::default();
         let hostname = self.host_name_of(container);
         let full = format!("{hostname}.{}", container.spec.domainname);
@@ -88,7 +99,10 @@ impl Engine {
             four.into_iter().chain(network.v6.as_ref().map(|v6| v6.net.into()))
         });
         let names = book::Asker {
-            own: vec![hosts, links, itself],
+            hosts,
+            links,
+            aliases,
+            itself,
             networks: by_precedence(places).map(|network| network.id.clone()).collect(),
             subnets: subnets.collect(),
             wants_dots: names::wants_dots(&overrides.options),

@@ -142,8 +142,6 @@ fn refusals_are_the_same_and_readable() {
             refused(on("10.5.0.0/16", "10.2.0.1")),
             "route to 10.5.0.0/16 via 10.2.0.1 dev eth0 is not reachable"
         );
-        refused(on("0.0.0.0/0", "10.1.0.9"));
-        refused(on("::/0", "fd00:1::9"));
         refused(Op::DelRoute { ns: inside('a'), route: route("10.5.0.0/16", Some("10.1.0.1"), "eth0") });
         refused(Op::DelRoute { ns: inside('a'), route: route("fd05::/16", Some("fd00:1::1"), "eth0") });
         refused(Op::DelLink { ns: inside('a'), name: name("lo") });
@@ -151,6 +149,43 @@ fn refusals_are_the_same_and_readable() {
         let mut refused = |op: Op| both.refused(op);
         refused(on("10.5.0.0/16", "10.1.0.1"));
         refused(on("fd05::/16", "fd00:1::1"));
+    })
+}
+
+#[test]
+fn a_route_comes_in_place_of_what_leads_to_the_same() {
+    lab::alone(|lab| {
+        let mut both = Both::new(lab);
+        furnished(&mut both);
+        let on = |to: &str, via: &str| Op::AddRoute { ns: inside('a'), route: route(to, Some(via), "eth0") };
+        // Ours, the same and another.
+        for (to, via) in
+            [("0.0.0.0/0", "10.1.0.1"), ("::/0", "fd00:1::1"), ("0.0.0.0/0", "10.1.0.9"), ("::/0", "fd00:1::9")]
+        {
+            both.ok(on(to, via));
+        }
+        // Those of whoever rules over the namespace: the same, one by another way, none.
+        let sandbox = lab.inside_path(&both.real.pin(&id('a')));
+        let ways = [
+            (["10.1.0.7/32", "10.1.0.1", "10.1.0.9"], "10.1.0.7"),
+            (["fd00:1::7/128", "fd00:1::1", "fd00:1::9"], "fd00:1::7"),
+        ];
+        for ([to, via, other], shown) in ways {
+            for theirs in [&["via", via][..], &["via", other], &["dev", "eth0"], &["blackhole"]] {
+                let words = match theirs {
+                    ["blackhole"] => vec!["ip", "route", "add", "blackhole", to],
+                    way => [&["ip", "route", "add", to], way].concat(),
+                };
+                sandbox.ok(&words);
+                both.ok(on(to, via));
+                let now = sandbox.ok(&["ip", "route", "get", shown]);
+                assert!(now.contains(&format!("via {via} ")), "{theirs:?}: {now}");
+                both.ok(Op::DelRoute { ns: inside('a'), route: route(to, Some(via), "eth0") });
+                let family = if via.contains(':') { "-6" } else { "-4" };
+                let now = sandbox.ok(&["ip", family, "route", "show", to]);
+                assert_eq!(now, "", "{theirs:?}");
+            }
+        }
     })
 }
 

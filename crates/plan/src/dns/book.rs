@@ -1,8 +1,9 @@
 //! Who knows which name, and what of it may be asked elsewhere.
 //!
 //! An asker's names come from directories in a fixed order, and the first that knows a name answers for it, alone: what
-//! `--add-host` says, what the container itself is called, what its links are called, and then each network that it is on. On
-//! the default bridge there is nothing of other containers.
+//! `--add-host` says, what its links are called, what the container itself is called, and then each network that it is on. On
+//! the default bridge there is nothing of other containers. A link on another network is one more name for what is called
+//! otherwise there, and nothing else: where nobody is called so just then, the name is nobody's.
 
 use super::wire::{IN, Name, Query, kind};
 use crate::ids::{ContainerId, EndpointId, NetworkId};
@@ -116,11 +117,43 @@ impl<K> Source for Directory<K> {
     }
 }
 
-/// What one asker knows beyond what everybody does.
+/// Other names for members of networks, for one asker alone (`--link TARGET:ALIAS` on a network of the user's).
+#[derive(Clone, Debug, Default)]
+pub struct Aliases(HashMap<Bytes, Vec<(NetworkId, Bytes)>>);
+
+impl Aliases {
+    /// Whoever is called `target` on this network is called `alias` too. Of several with the same alias on one network only the
+    /// first counts; of those on several the first that is there is meant. What cannot be a name of the DNS is passed over.
+    pub fn add(&mut self, alias: &str, network: &NetworkId, target: &str) {
+        let Some((alias, target)) = bytes(alias).zip(bytes(target)) else { return };
+        let targets = self.0.entry(alias).or_default();
+        if targets.iter().all(|(other, _)| other != network) {
+            targets.push((network.clone(), target));
+        }
+    }
+
+    /// Who is meant, in the directory of a network and by that one's name for it, if anybody is called so just now; `None` if
+    /// this is no alias.
+    fn meant<'a>(&'a self, networks: &'a Members, name: &[u8]) -> Option<Option<(&'a dyn Source, &'a [u8])>> {
+        let known = |(network, target): &'a (NetworkId, Bytes)| {
+            let directory = networks.get(network)?;
+            directory.by_name.contains_key(target).then_some((directory as &dyn Source, &target[..]))
+        };
+        Some(self.0.get(name)?.iter().find_map(known))
+    }
+}
+
+/// What one asker knows beyond what everybody does, in order of precedence.
 #[derive(Clone, Debug, Default)]
 pub struct Asker {
-    /// Its own directories, in order of precedence.
-    pub own: Vec<Directory<usize>>,
+    /// What `--add-host` says.
+    pub hosts: Directory<usize>,
+    /// What links on the default network say.
+    pub links: Directory<usize>,
+    /// What links on other networks say.
+    pub aliases: Aliases,
+    /// What it is called itself.
+    pub itself: Directory<usize>,
     /// The networks whose members it may know by name, in order of precedence.
     pub networks: Vec<NetworkId>,
     /// Its networks' addresses: what they are called is nobody else's business.
@@ -144,11 +177,14 @@ pub enum Verdict<'a> {
     Forward,
 }
 
+/// The members of networks with names.
+type Members = HashMap<NetworkId, Directory<EndpointId>>;
+
 /// All that is known of names.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     /// The members of networks with names.
-    pub networks: HashMap<NetworkId, Directory<EndpointId>>,
+    pub networks: Members,
     /// What containers are called, whether they run or not.
     pub containers: Called,
 }
@@ -164,15 +200,20 @@ impl Book {
         }
         let networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
         let networks = networks.map(|directory| directory as &dyn Source);
-        let own = asker.own.iter().map(|directory| directory as &dyn Source);
+        let told = [&asker.hosts, &asker.links].map(|directory| directory as &dyn Source);
+        let itself: &dyn Source = &asker.itself;
         if query.kind == kind::PTR
             && let Some(addr) = query.name.reversed_address()
         {
             // All members of a network call an address the same.
-            return reverse(asker, networks.chain(own), addr);
+            return reverse(asker, networks.chain(told).chain([itself]), addr);
         }
         let name = query.name.as_bytes();
-        for source in own.chain(networks) {
+        let meant = asker.aliases.meant(&self.networks, name);
+        // An alias stands for its target, there or not, and for nobody else who is called so.
+        let others = std::iter::once(itself).chain(networks).filter(|_| meant.is_none());
+        let others = others.map(|source| (source, name));
+        for (source, name) in told.map(|source| (source, name)).into_iter().chain(meant.flatten()).chain(others) {
             let mut addrs = Vec::new();
             let fits = |addr: &IpAddr| query.kind == if addr.is_ipv4() { kind::A } else { kind::AAAA };
             if !source.addrs(name, &mut |addr| {
@@ -191,6 +232,9 @@ impl Book {
             let decided = matches!(query.kind, kind::A | kind::AAAA | kind::MX | kind::SVCB | kind::HTTPS | kind::ANY);
             let elsewhere = source.is_borrowed() && !query.name.is_single() && !decided;
             return if elsewhere { Verdict::Forward } else { Verdict::Nothing };
+        }
+        if meant.is_some() {
+            return Verdict::NoSuchName;
         }
         // RFC 6761 §6.3: of everybody's own.
         if query.name.labels().last() == Some(&LOCALHOST[1..]) {

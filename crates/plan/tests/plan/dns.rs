@@ -261,10 +261,11 @@ fn shop() -> (Book, Asker) {
     let mut itself = Directory::default();
     itself.add(&0, ["barker.example", "barker", "shop", "test"], &[addr("172.17.0.3")]);
     let asker = Asker {
-        own: vec![hosts, itself],
+        hosts,
+        itself,
         networks: vec![network],
         subnets: vec!["172.17.0.0/16".parse().unwrap()],
-        wants_dots: false,
+        ..Asker::default()
     };
     (book, asker)
 }
@@ -284,6 +285,56 @@ fn said(book: &Book, asker: &Asker, what: &str, turn: usize, now: u64) -> String
         }
         other => format!("{other:?}"),
     }
+}
+
+#[test]
+fn an_alias_is_another_name_on_its_network() {
+    let (mut book, mut asker) = shop();
+    let (app, other): (NetworkId, NetworkId) = (id('1').parse().unwrap(), id('2').parse().unwrap());
+    for (alias, network, target) in [
+        ("sql", &app, "DB"),
+        ("sql.app", &app, "db"),
+        ("test", &app, "two"),
+        ("barker", &app, "two"),
+        ("db", &app, "two"),
+        ("later", &app, "nobody"),
+        ("my.store", &app, "store"),
+        ("twice", &app, "nobody"),
+        ("twice", &app, "two"),
+        ("both", &other, "two"),
+        ("both", &app, "two"),
+        // Only where the two are on one network.
+        ("far", &other, "db"),
+        ("no name", &app, "db"),
+    ] {
+        asker.aliases.add(alias, network, target);
+    }
+    let check = |book: &Book, what: &str, want: &str| assert_eq!(said(book, &asker, what, 0, 0), want, "{what}");
+    check(&book, "SQL", "10.1.0.2");
+    check(&book, "sql.app AAAA", "fd01::2");
+    check(&book, "my.store", "10.1.0.2 10.1.0.3");
+    check(&book, "both", "10.1.0.3");
+    check(&book, "sql MX", "Nothing");
+    check(&book, "barker AAAA", "Nothing");
+    // Before what the container and others are called, and after what the user says of a name.
+    check(&book, "barker", "10.1.0.3");
+    check(&book, "db", "10.1.0.3");
+    check(&book, "test", "10.10.10.255");
+    // Who is not there is not asked for elsewhere.
+    for what in ["later", "twice", "far", "later AAAA", "later TXT"] {
+        check(&book, what, "NoSuchName");
+    }
+    // What an address is called is not the asker's to say.
+    check(&book, "2.0.1.10.in-addr.arpa PTR", "db.app");
+    let members = book.networks.entry(app).or_default();
+    members.add(&id('f').parse().unwrap(), ["nobody"], &[addr("10.1.0.9")]);
+    members.remove(&id('d').parse().unwrap());
+    check(&book, "later", "10.1.0.9");
+    check(&book, "twice", "10.1.0.9");
+    check(&book, "sql", "NoSuchName");
+    check(&book, "sql.app", "NoSuchName");
+    let (book, bare) = shop();
+    assert_eq!(said(&book, &bare, "sql", 0, 0), "Forward", "an alias is one container's alone");
 }
 
 #[test]

@@ -110,6 +110,29 @@ fn flows_do_not_outlive_their_ports() {
     );
 }
 
+/// By way of the host a link would open all ports where no rule looks at them.
+#[test]
+fn without_the_firewall_a_link_opens_nothing() {
+    let (web, db) = (crate::scenario::sandbox_id("web").short(), crate::scenario::sandbox_id("db").short());
+    let linked = "net app 10.1.0.0/24 fd01::/64 bridge app0 apart; run db on app; run web on app; tie web db app 3306";
+    // By number, as namespaces are.
+    let routes = |to_web: &str, to_db: &str, via: &str| {
+        let mut both = [(db, to_web), (web, to_db)];
+        both.sort();
+        both.map(|(of, to)| format!("delete route to {to} via {via} dev eth0 in sandbox {of} [ep]")).join("\n")
+    };
+    let (four, six) =
+        (routes("10.1.0.3/32", "10.1.0.2/32", "10.1.0.1"), routes("fd01::3/128", "fd01::2/128", "fd01::1"));
+    let without = |what: &str| {
+        let plan = diff(&desired(&world(linked)), &desired(&world(&format!("{linked}; {what}"))));
+        let routes: Vec<_> = plan.iter().filter(|step| step.op.to_string().contains("route to")).cloned().collect();
+        assert_eq!(plan.iter().filter(|step| matches!(step.op, Op::AddRoute { .. })).count(), 0);
+        lines(&routes)
+    };
+    assert_eq!(without("without rules4"), four);
+    assert_eq!(without("without rules6"), six);
+}
+
 #[test]
 fn the_last_network_takes_the_table_with_it() {
     check(

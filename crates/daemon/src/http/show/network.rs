@@ -84,6 +84,9 @@ fn with_wishes(container: &Container, spec: &PlaceSpec, mut shown: Value) -> Val
     if !spec.aliases.is_empty() {
         shown["Aliases"] = json!(spec.aliases);
     }
+    if !spec.links.is_empty() {
+        shown["Links"] = spec.links.iter().map(|link| format!("{}:{}", link.target, link.alias)).collect();
+    }
     if !spec.driver_opts.is_empty() {
         shown["DriverOpts"] = json!(spec.driver_opts);
     }

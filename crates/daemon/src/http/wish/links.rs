@@ -1,21 +1,18 @@
-//! `--link`: to whom, and by which name.
+//! `--link`: to whom, and by which name. On the default network a link is to a container; on others it is a name for a name.
 
 use super::Around;
 use crate::container::Container;
-use crate::container::spec::{Link, NetworkMode};
+use crate::container::spec::{Link, NetworkMode, PlaceLink};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
-/// The links of a container; their targets are looked up, for a link is to a container and not to its name.
+/// The links of a container on the default network; their targets are looked up, for a link is to a container and not to its name.
 pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &mut Vec<String>) -> Result<Vec<Link>> {
     match mode {
         _ if texts.is_empty() => return Ok(Vec::new()),
         NetworkMode::Bridged => {}
-        NetworkMode::Named(network) => {
-            return Err(Error::Absent(format!(
-                "HostConfig.Links: links on the network {network}, which is not the default one, are not there yet"
-            )));
-        }
+        // They are of its first place.
+        NetworkMode::Named(_) => return Ok(Vec::new()),
         // What cannot be on the other two is refused before.
         NetworkMode::Closed | NetworkMode::Open | NetworkMode::Joined(_) => {
             warnings.push("Links have no effect on a container without a network (--network none)".into());
@@ -31,18 +28,43 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
             links.push(link);
         }
     }
-    for (at, link) in links.iter().enumerate() {
-        if let Some(first) = links[..at].iter().find(|first| first.alias == link.alias) {
-            warnings.push(format!(
-                "The links to {first} and to {} have one alias, {}: it stands for {first}, which was named first; the ports \
-                 of both can be reached",
-                link.name,
-                link.alias,
-                first = first.name,
-            ));
+    let names: Vec<_> = links.iter().map(|link| (&*link.name, &*link.alias)).collect();
+    warnings.extend(twice(&names).map(|warning| format!("{warning}; the ports of both can be reached")));
+    Ok(links)
+}
+
+/// The links of a place on a network of the user's.
+///
+/// # Errors
+/// Those of a text.
+pub fn of_place(texts: &[String]) -> Result<Vec<PlaceLink>> {
+    let mut links = Vec::new();
+    for text in texts {
+        let (target, alias) = parts(text)?;
+        // A whole id is too long for a name of the DNS; the short one is among every member's names.
+        let is_id = target.len() == 64 && target.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let target = if is_id { &target[..12] } else { target };
+        let link = PlaceLink { target: target.to_owned(), alias: alias.to_owned() };
+        if !links.contains(&link) {
+            links.push(link);
         }
     }
     Ok(links)
+}
+
+/// Warnings of aliases that links of one place share.
+pub fn shared(links: &[PlaceLink]) -> Vec<String> {
+    twice(&links.iter().map(|link| (&*link.target, &*link.alias)).collect::<Vec<_>>()).collect()
+}
+
+/// Of targets and their aliases: the aliases that were used before.
+fn twice(links: &[(&str, &str)]) -> impl Iterator<Item = String> {
+    links.iter().enumerate().filter_map(|(at, (name, alias))| {
+        let (first, _) = links[..at].iter().find(|(_, before)| before == alias)?;
+        Some(format!(
+            "The links to {first} and to {name} have one alias, {alias}: it stands for {first}, which was named first"
+        ))
+    })
 }
 
 /// `TARGET`, `TARGET:ALIAS`, or as `inspect` shows it: `/TARGET:/SOURCE/ALIAS`.

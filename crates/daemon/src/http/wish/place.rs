@@ -1,5 +1,6 @@
 //! A place on a network, from the wire's words: of `containers/create` and of `networks/connect`.
 
+use super::links;
 use crate::container::spec::PlaceSpec;
 use crate::error::{Error, Result};
 use api::EndpointSettings;
@@ -23,6 +24,12 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
     if !user_defined && !aliases.is_empty() {
         problems.push("network-scoped aliases are only supported for user-defined networks");
     }
+    let texts = settings.links.unwrap_or_default();
+    if !user_defined && !texts.is_empty() {
+        problems.push(
+            "links are only supported for user-defined networks; those of the default one are in HostConfig.Links",
+        );
+    }
     if !problems.is_empty() {
         let listed = match problems[..] {
             [one] => one.to_owned(),
@@ -32,13 +39,8 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
             "invalid config for network {network}: invalid endpoint settings:\n{listed}"
         )));
     }
-    for (field, given) in [
-        ("IPAMConfig.LinkLocalIPs", ipam.link_local_ips.is_some_and(|list| !list.is_empty())),
-        ("Links", settings.links.is_some_and(|list| !list.is_empty())),
-    ] {
-        if given {
-            return Err(Error::Absent(format!("EndpointsConfig.{network}.{field}: this is not there yet")));
-        }
+    if ipam.link_local_ips.is_some_and(|list| !list.is_empty()) {
+        return Err(Error::Absent(format!("EndpointsConfig.{network}.IPAMConfig.LinkLocalIPs: this is not there yet")));
     }
     let invalid = |refusal: plan::decide::Refusal| Error::Invalid(refusal.to_string());
     let (ip4, ip6) = plan::decide::endpoint_addresses(&network, &ip4, &ip6).map_err(invalid)?;
@@ -53,5 +55,6 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
         mac,
         priority: settings.gw_priority.unwrap_or(0),
         driver_opts: settings.driver_opts.unwrap_or_default().into_iter().collect(),
+        links: links::of_place(&texts)?,
     })
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::container::MountPoint;
-use crate::container::spec::{HostAddr, IpcMode, MountSpec, NetworkMode, Seccomp};
+use crate::container::spec::{HostAddr, IpcMode, MountSpec, NetworkMode, PlaceSpec, Seccomp};
 use plan::world::Proto;
 use serde_json::json;
 
@@ -217,6 +217,31 @@ fn links_are_to_containers_and_the_first_of_an_alias_counts() {
 }
 
 #[test]
+fn links_on_other_networks_are_names_for_names() {
+    let links = |host: Value, endpoints: Value| {
+        let body = with(json!({"HostConfig": host, "NetworkingConfig": {"EndpointsConfig": endpoints}}));
+        let Understood { spec, warnings } = understood_of(body, &image()).unwrap();
+        assert!(spec.network.links.is_empty());
+        let place = |place: &PlaceSpec| {
+            let links = place.links.iter().map(|link| format!(" {}:{}", link.target, link.alias));
+            format!("{}{}", place.network, links.collect::<String>())
+        };
+        (spec.network.places.iter().map(place).collect::<Vec<_>>().join(", "), warnings)
+    };
+    // The target need not be there. The docker command says it twice.
+    let app = json!({"NetworkMode": "app", "Links": ["nobody:db", "web"]});
+    let twice = json!({"app": {"Links": ["nobody:db", "web", "/nobody:/src/db"]}});
+    assert_eq!(links(app.clone(), twice), ("app nobody:db web:web".into(), vec![]));
+    assert_eq!(links(app, json!({})), ("app nobody:db web:web".into(), vec![]));
+    let id = "ab".repeat(32);
+    let second = json!({"app": {}, "back": {"Links": [format!("{id}:x")]}});
+    assert_eq!(links(json!({"NetworkMode": "app"}), second), ("app, back abababababab:x".into(), vec![]));
+    let (shown, warnings) = links(json!({"NetworkMode": "app", "Links": ["a:db", "b:db"]}), json!({}));
+    assert_eq!(shown, "app a:db b:db");
+    assert_eq!(warnings, ["The links to a and to b have one alias, db: it stands for a, which was named first"]);
+}
+
+#[test]
 fn mounts_come_in_five_spellings() {
     let body = with(json!({
         "Volumes": {"/anon": {}, "/b": {}},
@@ -401,7 +426,17 @@ fn wrong_wishes_are_refused_in_dockers_words() {
             400,
             "an alias has letters, digits, `_`, `.` and `-`, and \"a\\tb\" has others",
         ),
-        (host(json!({"NetworkMode": "app", "Links": ["other:b"]})), 501, "HostConfig.Links: links on the network app"),
+        (host(json!({"NetworkMode": "app", "Links": ["a:b:c"]})), 400, "bad format for links: a:b:c"),
+        (
+            json!({"Image": "busybox", "NetworkingConfig": {"EndpointsConfig": {"app": {"Links": [":b"]}}}}),
+            400,
+            "bad format for links: :b",
+        ),
+        (
+            json!({"Image": "busybox", "NetworkingConfig": {"EndpointsConfig": {"bridge": {"Links": ["other:b"]}}}}),
+            400,
+            "links are only supported for user-defined networks; those of the default one are in HostConfig.Links",
+        ),
         (host(json!({"PortBindings": {"0/tcp": [{}]}})), 400, "invalid port specification: \"0/tcp\""),
         (host(json!({"PortBindings": {"70000/tcp": [{}]}})), 400, "invalid port specification: \"70000/tcp\""),
         (host(json!({"PortBindings": {"80-82/tcp": [{}]}})), 400, "invalid port specification: \"80-82/tcp\""),
