@@ -189,6 +189,9 @@ pub struct PlaceSpec {
     pub id: Option<NetworkId>,
     /// `--network-alias`
     pub aliases: Vec<String>,
+    /// `--link` of a user-defined network: what this container alone calls others there.
+    #[serde(default)]
+    pub links: Vec<PlaceLink>,
     /// `--ip`
     pub ip4: Option<Ipv4Addr>,
     /// `--ip6`
@@ -206,6 +209,15 @@ impl PlaceSpec {
     pub fn on(network: impl Into<String>) -> PlaceSpec {
         PlaceSpec { network: network.into(), ..PlaceSpec::default() }
     }
+}
+
+/// One `--link TARGET:ALIAS` of a user-defined network: another name there for whoever has the first at that time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceLink {
+    /// A name by which the target is found on the network. Nobody needs to have it yet.
+    pub target: String,
+    /// What it is called.
+    pub alias: String,
 }
 
 /// One `--link TARGET:ALIAS`.

@@ -37,6 +37,7 @@ impl Engine {
         let own = [container.name.clone(), self.host_name_of(container), container.id.short().to_string()];
         let aliases = spec.places.iter().flat_map(|place| place.aliases.iter().cloned());
         let links = spec.links.iter().map(|link| link.alias.clone());
+        let links = links.chain(spec.places.iter().flat_map(|place| place.links.iter().map(|link| link.alias.clone())));
         self.resolver.tell(Note::Called(container.id.clone(), own.into_iter().chain(aliases).chain(links).collect()));
     }
 
@@ -87,8 +88,17 @@ impl Engine {
             let four = network.v4.as_ref().map(|v4| v4.net.into());
             four.into_iter().chain(network.v6.as_ref().map(|v6| v6.net.into()))
         });
+        let mut aliases = book::Aliases::default();
+        for place in &container.spec.network.places {
+            let on =
+                places.iter().find(|(_, network)| network.name == place.network && network.name != DEFAULT_NETWORK);
+            for (link, (_, network)) in place.links.iter().zip(std::iter::repeat(on).flatten()) {
+                aliases.add(&link.alias, &network.id, &link.target);
+            }
+        }
         let names = book::Asker {
             own: vec![hosts, links, itself],
+            aliases,
             networks: by_precedence(places).map(|network| network.id.clone()).collect(),
             subnets: subnets.collect(),
             wants_dots: names::wants_dots(&overrides.options),

@@ -35,7 +35,7 @@ fn missing(action: Action) -> &'static str {
             "drivers but `bridge`, gateway modes but `nat`, trusted interfaces, source addresses, prefixes of interface \
              names, networks that are only a configuration"
         }
-        NetworkConnect => "links and link-local addresses",
+        NetworkConnect => "link-local addresses",
         Swarm => "berth has no swarm: 503, `This node is not a swarm manager`",
         Absent(why) => why,
     }

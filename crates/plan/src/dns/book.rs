@@ -1,7 +1,7 @@
 //! Who knows which name, and what of it may be asked elsewhere.
 //!
 //! An asker's names come from directories in a fixed order, and the first that knows a name answers for it, alone: what
-//! `--add-host` says, what the container itself is called, what its links are called, and then each network that it is on. On
+//! `--add-host` says, what its links are called, what the container itself is called, and then each network that it is on. On
 //! the default bridge there is nothing of other containers.
 
 use super::wire::{IN, Name, Query, kind};
@@ -116,11 +116,46 @@ impl<K> Source for Directory<K> {
     }
 }
 
+/// Other names for names of networks' members: links on user-defined networks.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases(Vec<(Bytes, NetworkId, Bytes)>);
+
+impl Aliases {
+    /// From now on `alias` is whoever is called `target` on that network. What cannot be a name of the DNS is passed over.
+    pub fn add(&mut self, alias: &str, network: &NetworkId, target: &str) {
+        if let (Some(alias), Some(target)) = (bytes(alias), bytes(target)) {
+            self.0.push((alias, network.clone(), target));
+        }
+    }
+}
+
+/// A member of a network, by one of its names.
+struct Aliased<'a> {
+    members: &'a Directory<EndpointId>,
+    target: &'a [u8],
+}
+
+impl Source for Aliased<'_> {
+    fn addrs(&self, _: &[u8], each: &mut dyn FnMut(IpAddr)) -> bool {
+        self.members.addrs(self.target, each)
+    }
+
+    fn name(&self, _: &IpAddr) -> Option<&[u8]> {
+        None
+    }
+
+    fn is_borrowed(&self) -> bool {
+        false
+    }
+}
+
 /// What one asker knows beyond what everybody does.
 #[derive(Clone, Debug, Default)]
 pub struct Asker {
     /// Its own directories, in order of precedence.
     pub own: Vec<Directory<usize>>,
+    /// What it alone calls members of its networks; these come next.
+    pub aliases: Aliases,
     /// The networks whose members it may know by name, in order of precedence.
     pub networks: Vec<NetworkId>,
     /// Its networks' addresses: what they are called is nobody else's business.
@@ -162,17 +197,21 @@ impl Book {
         if query.class != IN {
             return Verdict::Forward;
         }
-        let networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
-        let networks = networks.map(|directory| directory as &dyn Source);
-        let own = asker.own.iter().map(|directory| directory as &dyn Source);
         if query.kind == kind::PTR
             && let Some(addr) = query.name.reversed_address()
         {
-            // All members of a network call an address the same.
-            return reverse(asker, networks.chain(own), addr);
+            return self.called(asker, addr);
         }
+        let networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
+        let networks = networks.map(|directory| directory as &dyn Source);
+        let own = asker.own.iter().map(|directory| directory as &dyn Source);
         let name = query.name.as_bytes();
-        for source in own.chain(networks) {
+        let aliased: Vec<Aliased> = (asker.aliases.0.iter())
+            .filter(|(alias, ..)| alias.as_ref() == name)
+            .filter_map(|(_, network, target)| Some(Aliased { members: self.networks.get(network)?, target }))
+            .collect();
+        let aliased = aliased.iter().map(|aliased| aliased as &dyn Source);
+        for source in own.chain(aliased).chain(networks) {
             let mut addrs = Vec::new();
             let fits = |addr: &IpAddr| query.kind == if addr.is_ipv4() { kind::A } else { kind::AAAA };
             if !source.addrs(name, &mut |addr| {
@@ -206,16 +245,20 @@ impl Book {
         }
         Verdict::Forward
     }
-}
 
-fn reverse<'a>(asker: &Asker, mut sources: impl Iterator<Item = &'a dyn Source>, addr: IpAddr) -> Verdict<'a> {
-    if addr.is_loopback() {
-        return Verdict::Called(LOCALHOST);
-    }
-    match sources.find_map(|source| source.name(&addr)) {
-        Some(name) => Verdict::Called(name),
-        None if asker.subnets.iter().any(|net| net.contains(&addr)) => Verdict::NoSuchName,
-        None => Verdict::Forward,
+    /// What an address is called.
+    fn called<'a>(&'a self, asker: &'a Asker, addr: IpAddr) -> Verdict<'a> {
+        if addr.is_loopback() {
+            return Verdict::Called(LOCALHOST);
+        }
+        // All members of a network call an address the same.
+        let mut networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
+        let name = networks.find_map(|directory| directory.name(&addr));
+        match name.or_else(|| asker.own.iter().find_map(|directory| directory.name(&addr))) {
+            Some(name) => Verdict::Called(name),
+            None if asker.subnets.iter().any(|net| net.contains(&addr)) => Verdict::NoSuchName,
+            None => Verdict::Forward,
+        }
     }
 }
 

@@ -84,6 +84,10 @@ fn with_wishes(container: &Container, spec: &PlaceSpec, mut shown: Value) -> Val
     if !spec.aliases.is_empty() {
         shown["Aliases"] = json!(spec.aliases);
     }
+    if !spec.links.is_empty() {
+        let links = spec.links.iter().map(|link| format!("{}:{}", link.target, link.alias));
+        shown["Links"] = links.collect();
+    }
     if !spec.driver_opts.is_empty() {
         shown["DriverOpts"] = json!(spec.driver_opts);
     }

@@ -2,8 +2,9 @@
 
 use super::Around;
 use crate::container::Container;
-use crate::container::spec::{Link, NetworkMode};
+use crate::container::spec::{Link, NetworkMode, PlaceLink};
 use crate::error::{Error, Result};
+use plan::ids::ContainerId;
 use std::sync::Arc;
 
 /// The links of a container; their targets are looked up, for a link is to a container and not to its name.
@@ -11,11 +12,8 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
     match mode {
         _ if texts.is_empty() => return Ok(Vec::new()),
         NetworkMode::Bridged => {}
-        NetworkMode::Named(network) => {
-            return Err(Error::Absent(format!(
-                "HostConfig.Links: links on the network {network}, which is not the default one, are not there yet"
-            )));
-        }
+        // Nothing but names there: see [`of_place`].
+        NetworkMode::Named(_) => return Ok(Vec::new()),
         // What cannot be on the other two is refused before.
         NetworkMode::Closed | NetworkMode::Open | NetworkMode::Joined(_) => {
             warnings.push("Links have no effect on a container without a network (--network none)".into());
@@ -43,6 +41,20 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
         }
     }
     Ok(links)
+}
+
+/// The links of a place on a user-defined network.
+///
+/// # Errors
+/// Not of the form of a link.
+pub fn of_place(texts: &[String]) -> Result<Vec<PlaceLink>> {
+    let link = |text: &String| {
+        let (target, alias) = parts(text)?;
+        // A whole id is no name, for it is too long for one; its beginning is.
+        let target = target.parse::<ContainerId>().map_or_else(|_| target.to_owned(), |id| id.short().to_string());
+        Ok(PlaceLink { target, alias: alias.to_owned() })
+    };
+    texts.iter().map(link).collect()
 }
 
 /// `TARGET`, `TARGET:ALIAS`, or as `inspect` shows it: `/TARGET:/SOURCE/ALIAS`.

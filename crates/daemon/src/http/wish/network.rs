@@ -20,7 +20,12 @@ pub fn network(
 ) -> Result<NetworkSpec> {
     let mode = mode(body, host)?;
     conflicts(&mode, body, host)?;
-    let (mode, places) = places(mode, body, old_mac)?;
+    let (mode, mut places) = places(mode, body, old_mac)?;
+    let asked = host.links.as_deref().unwrap_or_default();
+    // Clients name them in both places; the network's own count.
+    if let (NetworkMode::Named(_), Some(first)) = (&mode, places.first_mut().filter(|first| first.links.is_empty())) {
+        first.links = links::of_place(asked)?;
+    }
     // The engine's `--ip` is of its default bridge; other networks have their own.
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let default_ip = if mode == NetworkMode::Bridged { around.config.bridge.host_ip } else { any };
@@ -32,7 +37,7 @@ pub fn network(
         dns_search: host.dns_search.clone().unwrap_or_default(),
         dns_options: host.dns_options.clone().unwrap_or_default(),
         extra_hosts: host.extra_hosts.iter().flatten().map(|line| extra_host(line)).collect::<Result<_>>()?,
-        links: links::links(&mode, host.links.as_deref().unwrap_or_default(), around, warnings)?,
+        links: links::links(&mode, asked, around, warnings)?,
         mode,
         places,
     };

@@ -1,5 +1,6 @@
 //! A place on a network, from the wire's words: of `containers/create` and of `networks/connect`.
 
+use super::links;
 use crate::container::spec::PlaceSpec;
 use crate::error::{Error, Result};
 use api::EndpointSettings;
@@ -16,12 +17,16 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
     let text = |text: Option<String>| text.unwrap_or_default();
     let (ip4, ip6) = (text(ipam.ipv4_address), text(ipam.ipv6_address));
     let aliases = settings.aliases.unwrap_or_default();
+    let links = links::of_place(settings.links.as_deref().unwrap_or_default())?;
     let mut problems = Vec::new();
     if !user_defined && (!ip4.is_empty() || !ip6.is_empty()) {
         problems.push("user-specified IP address is supported on user-defined networks only");
     }
     if !user_defined && !aliases.is_empty() {
         problems.push("network-scoped aliases are only supported for user-defined networks");
+    }
+    if !user_defined && !links.is_empty() {
+        problems.push("links are only supported for user-defined networks");
     }
     if !problems.is_empty() {
         let listed = match problems[..] {
@@ -32,13 +37,9 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
             "invalid config for network {network}: invalid endpoint settings:\n{listed}"
         )));
     }
-    for (field, given) in [
-        ("IPAMConfig.LinkLocalIPs", ipam.link_local_ips.is_some_and(|list| !list.is_empty())),
-        ("Links", settings.links.is_some_and(|list| !list.is_empty())),
-    ] {
-        if given {
-            return Err(Error::Absent(format!("EndpointsConfig.{network}.{field}: this is not there yet")));
-        }
+    if ipam.link_local_ips.is_some_and(|list| !list.is_empty()) {
+        let field = "IPAMConfig.LinkLocalIPs";
+        return Err(Error::Absent(format!("EndpointsConfig.{network}.{field}: this is not there yet")));
     }
     let invalid = |refusal: plan::decide::Refusal| Error::Invalid(refusal.to_string());
     let (ip4, ip6) = plan::decide::endpoint_addresses(&network, &ip4, &ip6).map_err(invalid)?;
@@ -48,6 +49,7 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
         network,
         id: None,
         aliases,
+        links,
         ip4,
         ip6,
         mac,

@@ -210,6 +210,17 @@ fn links_are_to_containers_and_the_first_of_an_alias_counts() {
     assert_eq!(links(json!(["other:db", "other"])), (format!("{name} db, {name} other"), vec![]));
     // As `inspect` shows it; and the same again is no news.
     assert_eq!(links(json!(["/other:/src/db", "other:db"])), (format!("{name} db"), vec![]));
+    // On a network of the user's they are names, of whoever has them in the end.
+    let named = |own: Value| {
+        let config = json!({"NetworkMode": "app", "Links": ["/other:/src/db"]});
+        let settings = json!({"EndpointsConfig": {"app": {"Links": own}, "back": {}}});
+        let body = with(json!({"HostConfig": config, "NetworkingConfig": settings}));
+        let spec = understood_of(body, &image()).unwrap().spec.network;
+        assert!(spec.links.is_empty() && spec.places[1].links.is_empty());
+        spec.places[0].links.iter().map(|link| format!("{} {}", link.target, link.alias)).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(named(json!(null)), "other db");
+    assert_eq!(named(json!(["nobody", "a".repeat(64) + ":b"])), format!("nobody nobody, {} b", "a".repeat(12)));
     let closed = with(json!({"HostConfig": {"NetworkMode": "none", "Links": ["other:db"]}}));
     let Understood { spec, warnings } = understood_of(closed, &image()).unwrap();
     assert!(spec.network.links.is_empty());
@@ -401,7 +412,7 @@ fn wrong_wishes_are_refused_in_dockers_words() {
             400,
             "an alias has letters, digits, `_`, `.` and `-`, and \"a\\tb\" has others",
         ),
-        (host(json!({"NetworkMode": "app", "Links": ["other:b"]})), 501, "HostConfig.Links: links on the network app"),
+        (host(json!({"NetworkMode": "app", "Links": ["a:b:c"]})), 400, "bad format for links: a:b:c"),
         (host(json!({"PortBindings": {"0/tcp": [{}]}})), 400, "invalid port specification: \"0/tcp\""),
         (host(json!({"PortBindings": {"70000/tcp": [{}]}})), 400, "invalid port specification: \"70000/tcp\""),
         (host(json!({"PortBindings": {"80-82/tcp": [{}]}})), 400, "invalid port specification: \"80-82/tcp\""),
