@@ -63,7 +63,7 @@ pub fn question(packet: &[u8]) {
     let (book, asker) = shop();
     let dotted = Asker { wants_dots: true, ..Asker::default() };
     for (asker, turn, now) in [(asker, usize::MAX, 0), (&dotted, 1, u64::MAX)] {
-        let verdict = book.answer(asker, &query, turn, now);
+        let (verdict, _) = book.answer(asker, &query, turn, now);
         for limit in [query.datagram_limit(), TCP_LIMIT] {
             own_answer(&query, packet, &verdict, limit, &mut out);
         }

@@ -179,6 +179,17 @@ pub enum Verdict<'a> {
     Forward,
 }
 
+/// Who knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// One of [`Asker::own`], by its place there.
+    Own(usize),
+    /// A member of this network.
+    Member(&'a NetworkId),
+    /// Nobody: a name or an address that is nobody else's business.
+    Rule,
+}
+
 /// All that is known of names.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -191,27 +202,30 @@ pub struct Book {
 const LOCALHOST: &[u8] = b"\x09localhost";
 
 impl Book {
-    /// What `asker` is answered. `turn` is a number that changes from question to question, and with it the order of addresses;
+    /// What `asker` is answered, and by whom unless others are to be asked. `turn` is a number that changes from question to question, and with it the order of addresses;
     /// `now` is in seconds.
-    pub fn answer<'a>(&'a self, asker: &'a Asker, query: &Query, turn: usize, now: u64) -> Verdict<'a> {
+    pub fn answer<'a>(&'a self, asker: &'a Asker, query: &Query, turn: usize, now: u64) -> (Verdict<'a>, By<'a>) {
         if query.class != IN {
-            return Verdict::Forward;
+            return (Verdict::Forward, By::Rule);
         }
         if query.kind == kind::PTR
             && let Some(addr) = query.name.reversed_address()
         {
             return self.called(asker, addr);
         }
-        let networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
-        let networks = networks.map(|directory| directory as &dyn Source);
-        let own = asker.own.iter().map(|directory| directory as &dyn Source);
+        let networks = asker.networks.iter().filter_map(|id| Some((id, self.networks.get(id)?)));
+        let networks = networks.map(|(id, directory)| (By::Member(id), directory as &dyn Source));
+        let own = asker.own.iter().enumerate();
+        let own = own.map(|(at, directory)| (By::Own(at), directory as &dyn Source));
         let name = query.name.as_bytes();
-        let aliased: Vec<Aliased> = (asker.aliases.0.iter())
-            .filter(|(alias, ..)| alias.as_ref() == name)
-            .filter_map(|(_, network, target)| Some(Aliased { members: self.networks.get(network)?, target }))
+        let aliased = asker.aliases.0.iter().filter(|(alias, ..)| alias.as_ref() == name);
+        let aliased: Vec<(&NetworkId, Aliased)> = aliased
+            .filter_map(|(_, network, target)| {
+                Some((network, Aliased { members: self.networks.get(network)?, target }))
+            })
             .collect();
-        let aliased = aliased.iter().map(|aliased| aliased as &dyn Source);
-        for source in own.chain(aliased).chain(networks) {
+        let aliased = aliased.iter().map(|(network, aliased)| (By::Member(network), aliased as &dyn Source));
+        for (by, source) in own.chain(aliased).chain(networks) {
             let mut addrs = Vec::new();
             let fits = |addr: &IpAddr| query.kind == if addr.is_ipv4() { kind::A } else { kind::AAAA };
             if !source.addrs(name, &mut |addr| {
@@ -222,42 +236,44 @@ impl Book {
                 continue;
             }
             if !addrs.is_empty() {
-                let by = turn % addrs.len();
-                addrs.rotate_left(by);
-                return Verdict::Addrs(addrs);
+                let first = turn % addrs.len();
+                addrs.rotate_left(first);
+                return (Verdict::Addrs(addrs), by);
             }
             // These could say something else of where the name is.
             let decided = matches!(query.kind, kind::A | kind::AAAA | kind::MX | kind::SVCB | kind::HTTPS | kind::ANY);
             let elsewhere = source.is_borrowed() && !query.name.is_single() && !decided;
-            return if elsewhere { Verdict::Forward } else { Verdict::Nothing };
+            return (if elsewhere { Verdict::Forward } else { Verdict::Nothing }, by);
         }
         // RFC 6761 §6.3: of everybody's own.
         if query.name.labels().last() == Some(&LOCALHOST[1..]) {
-            return match query.kind {
+            let verdict = match query.kind {
                 kind::A => Verdict::Addrs(vec![Ipv4Addr::LOCALHOST.into()]),
                 kind::AAAA => Verdict::Addrs(vec![Ipv6Addr::LOCALHOST.into()]),
                 _ => Verdict::Nothing,
             };
+            return (verdict, By::Rule);
         }
         let addresses = matches!(query.kind, kind::A | kind::AAAA);
         if query.name.is_single() && (self.containers.knows(name, now) || asker.wants_dots && addresses) {
-            return Verdict::NoSuchName;
+            return (Verdict::NoSuchName, By::Rule);
         }
-        Verdict::Forward
+        (Verdict::Forward, By::Rule)
     }
 
     /// What an address is called.
-    fn called<'a>(&'a self, asker: &'a Asker, addr: IpAddr) -> Verdict<'a> {
+    fn called<'a>(&'a self, asker: &'a Asker, addr: IpAddr) -> (Verdict<'a>, By<'a>) {
         if addr.is_loopback() {
-            return Verdict::Called(LOCALHOST);
+            return (Verdict::Called(LOCALHOST), By::Rule);
         }
         // All members of a network call an address the same.
-        let mut networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
-        let name = networks.find_map(|directory| directory.name(&addr));
-        match name.or_else(|| asker.own.iter().find_map(|directory| directory.name(&addr))) {
-            Some(name) => Verdict::Called(name),
-            None if asker.subnets.iter().any(|net| net.contains(&addr)) => Verdict::NoSuchName,
-            None => Verdict::Forward,
+        let of_network = |id| Some((self.networks.get(id)?.name(&addr)?, By::Member(id)));
+        let own = |(at, directory): (usize, &'a Directory<usize>)| Some((directory.name(&addr)?, By::Own(at)));
+        let known = asker.networks.iter().find_map(of_network);
+        match known.or_else(|| asker.own.iter().enumerate().find_map(own)) {
+            Some((name, by)) => (Verdict::Called(name), by),
+            None if asker.subnets.iter().any(|net| net.contains(&addr)) => (Verdict::NoSuchName, By::Rule),
+            None => (Verdict::Forward, By::Rule),
         }
     }
 }

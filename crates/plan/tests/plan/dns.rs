@@ -275,7 +275,7 @@ fn said(book: &Book, asker: &Asker, what: &str, turn: usize, now: u64) -> String
     let kinds = [("A", kind::A), ("AAAA", kind::AAAA), ("PTR", kind::PTR), ("MX", kind::MX), ("TXT", kind::TXT)];
     let number = kinds.iter().find(|(word, _)| *word == kind).map_or(kind::HTTPS, |(_, number)| *number);
     let packet = ask(asked, number);
-    match book.answer(asker, &wire::query(&packet).unwrap(), turn, now) {
+    match book.answer(asker, &wire::query(&packet).unwrap(), turn, now).0 {
         Verdict::Addrs(addrs) => addrs.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "),
         Verdict::Called(called) => {
             wire::query(&[&message(0, 0, [1, 0, 0, 0], &[])[..], called, &[0, 0, 1, 0, 1]].concat())
@@ -441,7 +441,7 @@ fn handle(packet: &[u8], limit: usize) {
             let again = wire::query(&[&packet[..4], &[0, 1, 0, 0, 0, 0, 0, 0], spelt].concat()).unwrap();
             assert_eq!((again.name, again.kind, again.class), (query.name, query.kind, query.class));
             let limit = limit.max(query.datagram_limit());
-            let records = book.answer(&asker, &query, 3, 5);
+            let (records, _) = book.answer(&asker, &query, 3, 5);
             let records = match &records {
                 Verdict::Addrs(addrs) => Records::Addrs(addrs),
                 Verdict::Called(called) => Records::Name(called),
