@@ -28,6 +28,7 @@ pub const TEST: &[Package] = &[
     Package { name: "docker-registry", why: "a registry to push to and pull from" },
     Package { name: "tcpdump", why: "watches a container's network from another container" },
     Package { name: "runc", why: "another OCI runtime for the shim to drive" },
+    Package { name: "docker-compose", why: "another client, which makes projects of several containers" },
     Package { name: "skopeo", why: "another tool that reads and writes archives of images" },
 ];
 

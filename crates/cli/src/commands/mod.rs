@@ -137,6 +137,7 @@ pub static LEAVES: &[Leaf] = &[
     leaf!(["network connect"], "[OPTIONS] NETWORK CONTAINER", "Put a container on a network", 2..=2, false, network::connect_flags, network::connect),
     leaf!(["network create"], "[OPTIONS] NETWORK", "Make a network", 1..=1, false, network::create_flags, network::create),
     leaf!(["network disconnect"], "[OPTIONS] NETWORK CONTAINER", "Take a container off a network", 2..=2, false, network::disconnect_flags, network::disconnect),
+    leaf!(["network dns-log"], "[OPTIONS] [CONTAINER]", "Show what containers asked the resolver, and who answered", 0..=1, false, network::dns_log_flags, network::dns_log),
     leaf!(["network ls", "network list"], "[OPTIONS]", "List networks", 0..=0, false, network::ls_flags, network::ls),
     leaf!(["network inspect"], "[OPTIONS] NETWORK [NETWORK...]", "Show all that the engine knows of networks", 1..=ANY, false, inspect::network_flags, inspect::network),
     leaf!(["network prune"], "[OPTIONS]", "Remove all networks that no container is on", 0..=0, false, system::prune_flags, system::prune_networks),

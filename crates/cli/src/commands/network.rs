@@ -8,6 +8,7 @@ use super::row::{self, Listing, text};
 use crate::failure::Failure;
 use crate::flags::{self, Flags, LONG, list, parsed, parsed_list, switch, text as text_flag};
 use crate::spec::{addresses, envs, names, networks};
+use crate::template::{Missing, Template, json_text, unescape};
 use crate::wire::{Call, escape};
 use crate::{human, literal, printer};
 
@@ -133,6 +134,63 @@ pub async fn create(ask: &Ask<'_>) -> Result<u8, Failure> {
     }
     printer::line(text(&made, "Id"));
     Ok(0)
+}
+
+/// The flags of `network dns-log`.
+pub fn dns_log_flags() -> Vec<Arg> {
+    vec![
+        switch("follow", 'f', "Go on with what is asked from now on"),
+        text_flag("format", LONG, "string", "How to print: 'json', or a Go template"),
+    ]
+}
+
+/// Prints what a container, or every one, asked the resolver lately.
+pub async fn dns_log(ask: &Ask<'_>) -> Result<u8, Failure> {
+    let template = match ask.m.get("format").filter(|format| !format.is_empty()) {
+        None => None,
+        Some("json") => Some(None),
+        Some(format) => {
+            let parsed = Template::parse(&unescape(format))
+                .map_err(|why| Failure::Exit { text: format!("Error parsing format: {why}"), code: 64 })?;
+            Some(Some(parsed))
+        }
+    };
+    let call = Call::get("/berth/dns-log")
+        .query_if("container", ask.args.first())
+        .query_if("follow", ask.m.on("follow").then_some("1"));
+    let mut questions = ask.wire.stream(call).await?.values();
+    while let Some(question) = questions.next().await? {
+        let line = match &template {
+            Some(None) => json_text(&question),
+            _ if question.get("Lost").is_some() => {
+                printer::complain(&format!("{} questions came faster than they were read", question["Lost"]));
+                continue;
+            }
+            None => dns_line(&question),
+            Some(Some(template)) => template
+                .print(&question, Missing::Message)
+                .map_err(|why| Failure::refused(format!("failed to execute template: {why}")))?,
+        };
+        printer::line(&line);
+    }
+    Ok(0)
+}
+
+/// `TIME CONTAINER NAME TYPE: RCODE by WHOM in SPAN`
+fn dns_line(question: &Value) -> String {
+    let field = |name| text(question, name);
+    let micros = question["Micros"].as_u64().unwrap_or_default();
+    let took =
+        if micros < 1000 { format!("{micros}µs") } else { format!("{}.{}ms", micros / 1000, micros % 1000 / 100) };
+    format!(
+        "{} {} {} {}: {} by {} in {took}",
+        field("Time"),
+        field("Container"),
+        field("Name"),
+        field("Type"),
+        field("Rcode"),
+        field("AnsweredBy")
+    )
 }
 
 /// The flags of `network rm`.

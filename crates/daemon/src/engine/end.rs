@@ -188,7 +188,7 @@ impl Engine {
         Hold { engine: self.clone(), sandbox }
     }
 
-    fn is_held(&self, sandbox: &SandboxId) -> bool {
+    pub(super) fn is_held(&self, sandbox: &SandboxId) -> bool {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).contains(sandbox)
     }
 

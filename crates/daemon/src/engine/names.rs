@@ -4,9 +4,10 @@ use super::files::{has_ipv6, host_resolv_conf};
 use super::{DEFAULT_NETWORK, Engine};
 use crate::container::Container;
 use crate::container::spec::NetworkMode;
-use crate::error::{Doing, Result};
-use crate::resolver::{Asker, Note, Servers};
+use crate::error::{Doing, Error, Result};
+use crate::resolver::{Asker, Batch, Note, Servers};
 use plan::dns::book::{self, Aliases, Directory};
+use plan::ids::{NetworkId, SandboxId};
 use plan::names::{self, ResolvConf};
 use plan::world::{Endpoint, Network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 /// The host's `resolv.conf` and where it is.
@@ -27,6 +29,8 @@ pub(super) struct HostNames {
 
 /// Writers of the file may need several steps.
 const SETTLE: Duration = Duration::from_millis(20);
+/// So many questions wait for a reader of the log before the next are lost on it.
+const QUEUE: usize = 1024;
 /// Not every change is told: a mount over the file, a directory that was not there.
 const LOOK: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
@@ -108,6 +112,40 @@ impl Engine {
             wants_dots: names::wants_dots(&overrides.options),
         };
         Asker { names, servers }
+    }
+
+    /// What a container, or every one, asked the resolver lately; if wished, also what it asks from now on.
+    ///
+    /// # Errors
+    /// A container that asks nobody here.
+    pub fn questions(&self, reference: Option<&str>, follow: bool) -> Result<mpsc::Receiver<Batch>> {
+        let sandbox = |reference: &str| {
+            let container = self.find(reference)?.snapshot();
+            let kept = container.kept.joined.as_ref().or(container.kept.sandbox.as_ref());
+            let there = kept.filter(|id| container.state.phase.is_alive() && !self.net.places(id).is_empty());
+            there.cloned().ok_or_else(|| {
+                Error::Conflict(format!(
+                    "container {} asks no questions here: it does not run, or is on no network of berth's",
+                    container.name
+                ))
+            })
+        };
+        let of = reference.map(sandbox).transpose()?;
+        let (to, from) = mpsc::channel(QUEUE);
+        self.resolver.tell(Note::Questions(of, follow, to));
+        Ok(from)
+    }
+
+    /// Who asks from a sandbox: the container for which it was made.
+    pub fn asker_of(&self, sandbox: &SandboxId) -> Option<String> {
+        let world = self.net.world();
+        let container = &world.sandboxes.get(sandbox)?.container;
+        Some(self.containers.get(container)?.snapshot().name.clone())
+    }
+
+    /// The name of a network.
+    pub fn network_name(&self, id: &NetworkId) -> Option<String> {
+        self.net.world().networks.get(id).map(|network| network.name.clone())
     }
 
     /// Tells the resolver of the host's servers now, and of every change from now on; running containers' files follow too.

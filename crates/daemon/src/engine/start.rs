@@ -17,8 +17,11 @@ use plan::world::{Endpoint, Linked, Network};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tracing::info;
+
+/// How often it is looked whether a restart is over.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Whose network a container will have.
 struct Joined {
@@ -179,7 +182,10 @@ impl Engine {
         let spec = &container.spec.network;
         match &spec.mode {
             NetworkMode::Open => Ok(Joined { ns: NetNs::Host, sandbox: None, files_of: None }),
-            NetworkMode::Joined(target) => self.join_container(&container.id.to_string(), target),
+            NetworkMode::Joined(target) => {
+                self.until_restarted(target).await;
+                self.join_container(&container.id.to_string(), target)
+            }
             NetworkMode::Closed => self.open_sandbox(cell, container, Vec::new(), Vec::new()).await,
             NetworkMode::Bridged | NetworkMode::Named(_) => {
                 let linked = self.linked(container)?;
@@ -187,6 +193,18 @@ impl Engine {
                 let places = places.map_err(|error| named(error, "failed to set up container networking"))?;
                 self.open_sandbox(cell, container, places, linked).await
             }
+        }
+    }
+
+    /// Waits while a container is between the two halves of a restart: clients restart all of a project at once.
+    async fn until_restarted(&self, reference: &str) {
+        let under_way = || {
+            let container = self.find(reference).ok()?.snapshot();
+            let sandbox = container.kept.sandbox.as_ref()?;
+            (!container.state.phase.is_alive() && self.is_held(sandbox)).then_some(())
+        };
+        while under_way().is_some() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 

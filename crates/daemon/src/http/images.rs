@@ -176,6 +176,11 @@ pub fn inspect(ask: &Ask) -> Result<Answer> {
     if ask.version < (1, 44) {
         value["VirtualSize"] = image.size.into();
     }
+    if ask.version < (1, 45) {
+        // The container that a build made it of: none here.
+        value["Container"] = "".into();
+        value["ContainerConfig"] = json!({});
+    }
     Ok(json(&value))
 }
 

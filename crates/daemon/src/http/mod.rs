@@ -12,6 +12,7 @@ mod exec;
 mod filters;
 mod images;
 mod list;
+mod names;
 mod networks;
 #[cfg(test)]
 mod page;

@@ -16,7 +16,7 @@ fn missing(action: Action) -> &'static str {
         | ArchiveStat | ArchiveGet | ArchivePut | ContainerPrune | PortsAdd | PortsRemove | ExecCreate | ExecStart
         | ExecResize | ExecInspect | ImageHistory | ImageTag | ImagePrune | Commit | VolumeList | VolumeInspect
         | VolumeRemove | VolumePrune | NetworkList | NetworkInspect | NetworkRemove | NetworkDisconnect
-        | NetworkPrune | Plugins | PluginInspect | BuildPrune => "",
+        | NetworkPrune | DnsLog | Plugins | PluginInspect | BuildPrune => "",
         ContainerWait => "nothing is missing; `condition=healthy` is berth's own (and Podman's)",
         DiskUsage => "how much of an image others share is told as 0",
         Auth => "identity tokens",

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::ask::Ask;
-use super::{archive, containers, exec, images, networks, ports, system, volumes};
+use super::{archive, containers, exec, images, names, networks, ports, system, volumes};
 use crate::error::{Error, Result};
 use axum::http::Method;
 use serde_json::json;
@@ -134,6 +134,8 @@ pub enum Action {
     NetworkDisconnect,
     /// Away with all that nobody is on.
     NetworkPrune,
+    /// What containers asked the resolver. berth's own.
+    DnsLog,
 
     /// Swarm, services, nodes, tasks, secrets, configs.
     Swarm,
@@ -238,6 +240,8 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("POST",   "/networks/{name}/connect",      NetworkConnect),
     ("POST",   "/networks/{name}/disconnect",   NetworkDisconnect),
 
+    ("GET",    "/berth/dns-log",                DnsLog),
+
     ("*",      "/swarm/*",                      Swarm),
     ("*",      "/swarm",                        Swarm),
     ("*",      "/services/*",                   Swarm),
@@ -325,6 +329,7 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         NetworkConnect => networks::connect(ask).await,
         NetworkDisconnect => networks::disconnect(ask).await,
         NetworkPrune => networks::prune(ask).await,
+        DnsLog => names::dns_log(&ask),
 
         Swarm => Err(Error::Unavailable(
             "This node is not a swarm manager. berth has no swarm: containers run on this host only.".into(),

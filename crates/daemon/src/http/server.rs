@@ -9,6 +9,7 @@ use crate::error::{Doing, Error, Result};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::header::USER_AGENT;
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -104,6 +105,8 @@ async fn answer(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
 async fn through(engine: Arc<Engine>, request: Request) -> Result<Answer> {
     let path = request.uri().path().to_owned();
     let (version, rest) = version::split(&path)?;
+    let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let version = version::meant(version, user_agent.unwrap_or_default());
     let found = match routes::find(request.method(), rest) {
         Ok(found) => found,
         Err(miss) => return Ok(missed(miss)),

@@ -45,6 +45,13 @@ pub fn split(path: &str) -> Result<(Version, &str)> {
     Ok((version, rest))
 }
 
+/// The version that a client means who asked for `asked`, by what it calls itself. The first docker-compose takes the newest
+/// version that an engine has, whatever that is, and was written when 1.41 was: since 1.44 it is not heard on MAC addresses, and
+/// dies of fields that went away with 1.45 (images) and 1.52 (events).
+pub fn meant(asked: Version, user_agent: &str) -> Version {
+    if user_agent.starts_with("docker-compose/1.") { asked.min((1, 43)) } else { asked }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +64,14 @@ mod tests {
         assert_eq!(split("/volumes/v1.1").unwrap(), (NEWEST, "/volumes/v1.1"));
         assert_eq!(split("/version").unwrap(), (NEWEST, "/version"));
         assert_eq!(split("/v1.44").unwrap(), ((1, 44), ""));
+    }
+
+    #[test]
+    fn an_old_client_is_spoken_to_as_it_understands() {
+        assert_eq!(meant(NEWEST, "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1"), (1, 43));
+        assert_eq!(meant((1, 30), "docker-compose/1.29.2"), (1, 30));
+        assert_eq!(meant(NEWEST, "compose/v2.40.0"), NEWEST);
+        assert_eq!(meant(NEWEST, ""), NEWEST);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Questions from containers.
 
 use super::forward::{Upstreams, Via};
+use super::log::{self, By, Log};
 use super::slots::Id;
 use super::thread::Thread;
 use super::{Asker, Servers};
 use kernel::Listeners;
 use plan::dns::book::Verdict;
-use plan::dns::wire::{self, Rcode, Records, Unfit};
+use plan::dns::wire::{self, Query, Rcode, Records, Unfit};
+use plan::ids::{NetworkId, SandboxId};
 use std::rc::Rc;
 
 /// How long askers may keep an answer of ours, in seconds: names come and go with containers.
@@ -19,8 +21,11 @@ const LONGEST: usize = 4096;
 /// A sandbox, as the resolver sees it.
 #[derive(Default)]
 pub(super) struct Door {
+    pub sandbox: Option<SandboxId>,
     pub listeners: Option<Listeners>,
     pub asker: Option<Asker>,
+    /// The networks of the asker, as its log names them.
+    pub networks: Vec<Rc<NetworkId>>,
     /// `None`: nobody is asked for what is not known here.
     pub upstreams: Option<Rc<Upstreams>>,
     pub watched: bool,
@@ -30,6 +35,8 @@ pub(super) struct Door {
     pub connections: usize,
     /// Questions so far.
     pub turn: usize,
+    /// The last of them.
+    pub log: Log,
 }
 
 impl Door {
@@ -77,13 +84,23 @@ impl Thread {
         let limit = via.limit(&query);
         let out = &mut self.out;
         let mut say = |rcode, records| wire::answer(&query, packet, rcode, records, TTL, limit, out);
-        match self.book.answer(&asker.names, &query, door.turn, now) {
+        let (verdict, by) = self.book.answer(&asker.names, &query, door.turn, now);
+        match verdict {
             Verdict::Addrs(addrs) => say(Rcode::NO_ERROR, Records::Addrs(&addrs)),
             Verdict::Called(name) => say(Rcode::NO_ERROR, Records::Name(name)),
             Verdict::Nothing => say(Rcode::NO_ERROR, Records::None),
             Verdict::NoSuchName => say(Rcode::NO_SUCH_NAME, Records::None),
             Verdict::Forward => return self.forward(id, query, packet, via),
         }
+        let by = log::by(by, &door.networks);
+        self.noted(id, &query, by);
         true
+    }
+
+    /// Notes a question whose answer is in `out`, in the turn in which it came.
+    pub fn noted(&mut self, id: Id, query: &Query, by: By<Rc<NetworkId>>) {
+        let out = std::mem::take(&mut self.out);
+        self.note(id, query, &out, by, self.now);
+        self.out = out;
     }
 }

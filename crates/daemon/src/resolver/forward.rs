@@ -1,6 +1,7 @@
 //! Questions to other servers: each over a socket of its own, so that its port is one that nobody can guess, and under a number
 //! that nobody can guess either. An answer must come from the server, under that number, and repeat the question.
 
+use super::log::By;
 use super::slots::Id;
 use super::thread::{Thread, Token};
 use plan::dns::cache::Cache;
@@ -112,6 +113,8 @@ struct Waiter {
     via: Via,
     query: Query,
     spelt: Box<[u8]>,
+    /// When it asked.
+    since: u64,
 }
 
 /// A question on its way.
@@ -193,29 +196,31 @@ impl Thread {
         let (now, seconds) = (self.now, self.seconds());
         let limit = via.limit(&query);
         let Some(door) = self.doors.get_mut(id) else { return false };
-        let fail = |rcode, out: &mut Vec<u8>| {
-            wire::answer(&query, packet, rcode, Records::None, 0, limit, out);
+        let fail = |this: &mut Thread, rcode, by| {
+            wire::answer(&query, packet, rcode, Records::None, 0, limit, &mut this.out);
+            this.noted(id, &query, by);
             true
         };
         let Some(upstreams) = door.upstreams.clone().filter(|upstreams| !upstreams.servers.is_empty()) else {
-            return fail(Rcode::SERVER_FAILURE, &mut self.out);
+            return fail(self, Rcode::SERVER_FAILURE, By::Nobody);
         };
         let key = query.key();
         let spelt = query.spelt(packet);
         if let Some((answer, ttls, age)) = upstreams.cache.borrow_mut().get(key.as_ref(), seconds) {
             wire::relay(&query, spelt, answer, ttls, age, limit, &mut self.out);
+            self.noted(id, &query, By::Kept);
             return true;
         }
         let crowded = self.flights.len() >= self.most_flights && door.waiting >= FEW;
         if door.waiting >= MOST || crowded {
             debug!("a container has too many questions on their way");
-            return fail(Rcode::REFUSED, &mut self.out);
+            return fail(self, Rcode::REFUSED, By::TooMany);
         }
         door.waiting += 1;
         if let Via::Stream(connection) = via {
             self.count_waiting(connection, true);
         }
-        let waiter = Waiter { door: id, via, query, spelt: spelt.into() };
+        let waiter = Waiter { door: id, via, query, spelt: spelt.into(), since: now };
         let known = upstreams.flights.borrow().get(key.as_ref()).copied();
         if let Some(flight) = known.and_then(|flight| self.flights.get_mut(flight)) {
             flight.waiters.push(waiter);
@@ -525,6 +530,11 @@ impl Thread {
         let failed = answer.is_none_or(|(_, _, seen)| seen.rcode == Rcode::SERVER_FAILURE);
         let stale = if failed { cache.get_stale(&flight.key, seconds) } else { None };
         let fresh = answer.map(|(_, message, seen)| (message.as_ref(), seen.ttls.as_slice(), Age::Seconds(0)));
+        let by = match (stale.is_some(), answer) {
+            (true, _) => By::Stale,
+            (false, Some((server, ..))) => By::Server(flight.upstreams.servers[*server]),
+            (false, None) => By::Nobody,
+        };
         let best = stale.or(fresh);
         let mut out = std::mem::take(&mut self.out);
         for waiter in &flight.waiters {
@@ -535,6 +545,7 @@ impl Thread {
                 None => wire::failure(query, spelt, &mut out),
             }
             self.deliver(waiter, &out);
+            self.note(waiter.door, query, &out, by.clone(), waiter.since);
         }
         self.out = out;
     }

@@ -9,10 +9,14 @@ mod connections;
 mod doors;
 /// Questions to other servers.
 mod forward;
+/// What containers asked lately, and who listens.
+mod log;
 /// Things by number, where a number is never given to a second one.
 mod slots;
 /// The thread: what wakes it, and what it is told.
 mod thread;
+
+pub use log::{Batch, By, Line};
 
 use crate::error::{Doing, Result};
 use plan::dns::book;
@@ -24,6 +28,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub enum Note {
     Member(NetworkId, EndpointId, Vec<String>, Vec<IpAddr>),
     /// It has left.
     NoMember(NetworkId, EndpointId),
+    /// Somebody wants to know what was asked lately from this sandbox, or from all, and perhaps what will be.
+    Questions(Option<SandboxId>, bool, mpsc::Sender<Batch>),
 }
 
 /// Who asks from a sandbox.

@@ -3,6 +3,7 @@
 use super::connections::Connection;
 use super::doors::Door;
 use super::forward::{Ask, Flight, Randoms, Upstreams};
+use super::log::Listener;
 use super::slots::{Id, Slots};
 use super::{Note, Servers};
 use crate::error::{Doing, Result};
@@ -78,6 +79,8 @@ pub(super) struct Thread {
     by_sandbox: HashMap<SandboxId, Id>,
     pub doors: Slots<Door>,
     pub connections: Slots<Connection>,
+    /// Who is told of each question.
+    pub listeners: Vec<Listener>,
     pub flights: Slots<Flight>,
     pub asks: Slots<Ask>,
     /// Questions to servers whose answers nobody waits for any more.
@@ -120,6 +123,7 @@ impl Thread {
             by_sandbox: HashMap::new(),
             doors: Slots::new(),
             connections: Slots::new(),
+            listeners: Vec::new(),
             flights: Slots::new(),
             asks: Slots::new(),
             orphans: 0,
@@ -178,7 +182,8 @@ impl Thread {
         }
     }
 
-    fn clock(&self) -> u64 {
+    /// Microseconds since the thread began.
+    pub fn clock(&self) -> u64 {
         // Half a million years.
         self.born.elapsed().as_micros() as u64
     }
@@ -236,6 +241,7 @@ impl Thread {
                 let id = self.door_of(&sandbox);
                 let Some(door) = self.doors.get_mut(id) else { return };
                 let same_servers = door.asker.as_ref().is_some_and(|old| old.servers == asker.servers);
+                door.networks = asker.names.networks.iter().cloned().map(Rc::new).collect();
                 door.asker = Some(*asker);
                 // What is known of its servers stays known.
                 if !(door.watched && same_servers) {
@@ -263,12 +269,14 @@ impl Thread {
                     }
                 }
             }
+            Note::Questions(of, follow, to) => self.tell_questions(of, follow, to),
         }
     }
 
     fn door_of(&mut self, sandbox: &SandboxId) -> Id {
         let doors = &mut self.doors;
-        *self.by_sandbox.entry(sandbox.clone()).or_insert_with(|| doors.add(Door::default()))
+        let door = || Door { sandbox: Some(sandbox.clone()), ..Door::default() };
+        *self.by_sandbox.entry(sandbox.clone()).or_insert_with(|| doors.add(door()))
     }
 
     /// Lets in who waits, if all is known that it takes.
@@ -318,7 +326,8 @@ impl Thread {
             self.leave(&upstreams);
         }
         // As another door, so that nothing on its way to the old one arrives here.
-        let new = self.doors.add(Door { asker: door.asker, ..Door::default() });
+        let Door { sandbox: own, asker, networks, log, .. } = door;
+        let new = self.doors.add(Door { sandbox: own, asker, networks, log, ..Door::default() });
         self.by_sandbox.insert(sandbox.clone(), new);
     }
 

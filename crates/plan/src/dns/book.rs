@@ -180,6 +180,21 @@ pub enum Verdict<'a> {
 /// The members of networks with names.
 type Members = HashMap<NetworkId, Directory<EndpointId>>;
 
+/// Who knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// `--add-host`.
+    AddedHost,
+    /// A link.
+    Link,
+    /// The asker's own name.
+    Itself,
+    /// A member of this network.
+    Member(&'a NetworkId),
+    /// Nobody: a name or an address that is nobody else's business.
+    Rule,
+}
+
 /// All that is known of names.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
@@ -192,28 +207,30 @@ pub struct Book {
 const LOCALHOST: &[u8] = b"\x09localhost";
 
 impl Book {
-    /// What `asker` is answered. `turn` is a number that changes from question to question, and with it the order of addresses;
-    /// `now` is in seconds.
-    pub fn answer<'a>(&'a self, asker: &'a Asker, query: &Query, turn: usize, now: u64) -> Verdict<'a> {
+    /// What `asker` is answered, and by whom unless others are to be asked. `turn` is a number that changes from question to
+    /// question, and with it the order of addresses; `now` is in seconds.
+    pub fn answer<'a>(&'a self, asker: &'a Asker, query: &Query, turn: usize, now: u64) -> (Verdict<'a>, By<'a>) {
         if query.class != IN {
-            return Verdict::Forward;
+            return (Verdict::Forward, By::Rule);
         }
-        let networks = asker.networks.iter().filter_map(|id| self.networks.get(id));
-        let networks = networks.map(|directory| directory as &dyn Source);
-        let told = [&asker.hosts, &asker.links].map(|directory| directory as &dyn Source);
-        let itself: &dyn Source = &asker.itself;
+        let networks = asker.networks.iter().filter_map(|id| Some((id, self.networks.get(id)?)));
+        let networks = networks.map(|(id, directory)| (By::Member(id), directory as &dyn Source));
+        let told: [(By, &dyn Source); 2] = [(By::AddedHost, &asker.hosts), (By::Link, &asker.links)];
+        let itself: (By, &dyn Source) = (By::Itself, &asker.itself);
         if query.kind == kind::PTR
             && let Some(addr) = query.name.reversed_address()
         {
             // All members of a network call an address the same.
-            return reverse(asker, networks.chain(told).chain([itself]), addr);
+            return called(asker, networks.chain(told).chain([itself]), addr);
         }
         let name = query.name.as_bytes();
         let meant = asker.aliases.meant(&self.networks, name);
         // An alias stands for its target, there or not, and for nobody else who is called so.
         let others = std::iter::once(itself).chain(networks).filter(|_| meant.is_none());
-        let others = others.map(|source| (source, name));
-        for (source, name) in told.map(|source| (source, name)).into_iter().chain(meant.flatten()).chain(others) {
+        let others = others.map(|(by, source)| (by, source, name));
+        let told = told.map(|(by, source)| (by, source, name));
+        let linked = meant.flatten().map(|(source, target)| (By::Link, source, target));
+        for (by, source, name) in told.into_iter().chain(linked).chain(others) {
             let mut addrs = Vec::new();
             let fits = |addr: &IpAddr| query.kind == if addr.is_ipv4() { kind::A } else { kind::AAAA };
             if !source.addrs(name, &mut |addr| {
@@ -224,42 +241,48 @@ impl Book {
                 continue;
             }
             if !addrs.is_empty() {
-                let by = turn % addrs.len();
-                addrs.rotate_left(by);
-                return Verdict::Addrs(addrs);
+                let first = turn % addrs.len();
+                addrs.rotate_left(first);
+                return (Verdict::Addrs(addrs), by);
             }
             // These could say something else of where the name is.
             let decided = matches!(query.kind, kind::A | kind::AAAA | kind::MX | kind::SVCB | kind::HTTPS | kind::ANY);
             let elsewhere = source.is_borrowed() && !query.name.is_single() && !decided;
-            return if elsewhere { Verdict::Forward } else { Verdict::Nothing };
+            return (if elsewhere { Verdict::Forward } else { Verdict::Nothing }, by);
         }
         if meant.is_some() {
-            return Verdict::NoSuchName;
+            return (Verdict::NoSuchName, By::Link);
         }
         // RFC 6761 §6.3: of everybody's own.
         if query.name.labels().last() == Some(&LOCALHOST[1..]) {
-            return match query.kind {
+            let verdict = match query.kind {
                 kind::A => Verdict::Addrs(vec![Ipv4Addr::LOCALHOST.into()]),
                 kind::AAAA => Verdict::Addrs(vec![Ipv6Addr::LOCALHOST.into()]),
                 _ => Verdict::Nothing,
             };
+            return (verdict, By::Rule);
         }
         let addresses = matches!(query.kind, kind::A | kind::AAAA);
         if query.name.is_single() && (self.containers.knows(name, now) || asker.wants_dots && addresses) {
-            return Verdict::NoSuchName;
+            return (Verdict::NoSuchName, By::Rule);
         }
-        Verdict::Forward
+        (Verdict::Forward, By::Rule)
     }
 }
 
-fn reverse<'a>(asker: &Asker, mut sources: impl Iterator<Item = &'a dyn Source>, addr: IpAddr) -> Verdict<'a> {
+/// What an address is called.
+fn called<'a>(
+    asker: &Asker,
+    mut sources: impl Iterator<Item = (By<'a>, &'a dyn Source)>,
+    addr: IpAddr,
+) -> (Verdict<'a>, By<'a>) {
     if addr.is_loopback() {
-        return Verdict::Called(LOCALHOST);
+        return (Verdict::Called(LOCALHOST), By::Rule);
     }
-    match sources.find_map(|source| source.name(&addr)) {
-        Some(name) => Verdict::Called(name),
-        None if asker.subnets.iter().any(|net| net.contains(&addr)) => Verdict::NoSuchName,
-        None => Verdict::Forward,
+    match sources.find_map(|(by, source)| Some((source.name(&addr)?, by))) {
+        Some((name, by)) => (Verdict::Called(name), by),
+        None if asker.subnets.iter().any(|net| net.contains(&addr)) => (Verdict::NoSuchName, By::Rule),
+        None => (Verdict::Forward, By::Rule),
     }
 }
 

@@ -114,13 +114,7 @@ impl Name {
 
     /// Its labels, the one of the lowest level first.
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.as_bytes();
-        std::iter::from_fn(move || {
-            let (len, more) = rest.split_first()?;
-            let (label, more) = more.split_at_checked(usize::from(*len))?;
-            rest = more;
-            Some(label)
-        })
+        labels(self.as_bytes())
     }
 
     /// It is one label.
@@ -165,13 +159,23 @@ impl PartialEq for Name {
 
 impl Eq for Name {}
 
+fn labels(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, more) = rest.split_first()?;
+        let (label, more) = more.split_at_checked(usize::from(*len))?;
+        rest = more;
+        Some(label)
+    })
+}
+
+/// A name in its usual form, from the bytes that [`Name::as_bytes`] gave.
+pub fn text(name: &[u8]) -> String {
+    labels(name).map(|label| label.escape_ascii().to_string()).collect::<Vec<_>>().join(".")
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (nth, label) in self.labels().enumerate() {
-            let dot = if nth > 0 { "." } else { "" };
-            write!(f, "{dot}{}", label.escape_ascii())?;
-        }
-        Ok(())
+        f.write_str(&text(self.as_bytes()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The DNS: messages in and messages out, who is answered what, and bytes of every sort.
 
-use plan::dns::book::{Asker, Book, Directory, REMEMBERED, Verdict};
+use plan::dns::book::{Aliases, Asker, Book, Directory, REMEMBERED, Verdict};
 use plan::dns::wire::{self, Age, Name, Query, Rcode, Records, Unfit, kind};
 use plan::ids::{ContainerId, EndpointId, NetworkId};
 use proptest::prelude::*;
@@ -275,7 +275,7 @@ fn said(book: &Book, asker: &Asker, what: &str, turn: usize, now: u64) -> String
     let kinds = [("A", kind::A), ("AAAA", kind::AAAA), ("PTR", kind::PTR), ("MX", kind::MX), ("TXT", kind::TXT)];
     let number = kinds.iter().find(|(word, _)| *word == kind).map_or(kind::HTTPS, |(_, number)| *number);
     let packet = ask(asked, number);
-    match book.answer(asker, &wire::query(&packet).unwrap(), turn, now) {
+    match book.answer(asker, &wire::query(&packet).unwrap(), turn, now).0 {
         Verdict::Addrs(addrs) => addrs.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "),
         Verdict::Called(called) => {
             wire::query(&[&message(0, 0, [1, 0, 0, 0], &[])[..], called, &[0, 0, 1, 0, 1]].concat())
@@ -384,6 +384,33 @@ fn who_knows_what() {
 }
 
 #[test]
+fn a_link_is_another_name_for_whoever_has_one() {
+    let (mut book, mut asker) = shop();
+    let network = asker.networks[0].clone();
+    // One more on the same network, one for nobody, one over a member's name, and one over the container's own.
+    for (alias, target) in [("sql", "DB"), ("later", "three"), ("two", "db"), ("barker", "db"), ("both", "store")] {
+        asker.aliases.add(alias, &network, target);
+    }
+    let check = |book: &Book, what: &str, want: &str| assert_eq!(said(book, &asker, what, 0, 0), want, "{what}");
+    check(&book, "SQL", "10.1.0.2");
+    check(&book, "sql AAAA", "fd01::2");
+    check(&book, "sql MX", "Nothing");
+    check(&book, "two", "10.1.0.2");
+    check(&book, "two.app", "10.1.0.3");
+    check(&book, "barker", "172.17.0.3");
+    check(&book, "both", "10.1.0.2 10.1.0.3");
+    check(&book, "2.0.1.10.in-addr.arpa PTR", "db.app");
+    check(&book, "later", "Forward");
+    let app = book.networks.get_mut(&network).unwrap();
+    app.add(&id('9').parse().unwrap(), ["three"], &[addr("10.1.0.9")]);
+    check(&book, "later", "10.1.0.9");
+    // Of another network, on which the target is not.
+    asker.aliases = Aliases::default();
+    asker.aliases.add("sql", &id('2').parse().unwrap(), "db");
+    assert_eq!(said(&book, &asker, "sql", 0, 0), "Forward");
+}
+
+#[test]
 fn names_come_and_go() {
     let (mut book, asker) = shop();
     let web: ContainerId = id('b').parse().unwrap();
@@ -464,7 +491,7 @@ fn handle(packet: &[u8], limit: usize) {
             let again = wire::query(&[&packet[..4], &[0, 1, 0, 0, 0, 0, 0, 0], spelt].concat()).unwrap();
             assert_eq!((again.name, again.kind, again.class), (query.name, query.kind, query.class));
             let limit = limit.max(query.datagram_limit());
-            let records = book.answer(&asker, &query, 3, 5);
+            let (records, _) = book.answer(&asker, &query, 3, 5);
             let records = match &records {
                 Verdict::Addrs(addrs) => Records::Addrs(addrs),
                 Verdict::Called(called) => Records::Name(called),

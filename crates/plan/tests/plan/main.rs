@@ -2,12 +2,17 @@
 
 /// Random worlds, and networks that somebody has damaged.
 mod chance;
+/// Messages that a fuzzer found.
+mod corpus;
 /// The DNS: messages, and who is answered what.
 mod dns;
 /// Failures: who is stopped by what.
 mod failures;
 /// Facts that must never be.
 mod faults;
+/// What must hold of messages, whatever bytes they are.
+#[path = "../../fuzz/src/lib.rs"]
+mod messages;
 /// What holds for every world.
 mod properties;
 /// Requests in, facts or refusals out.

@@ -17,13 +17,22 @@ pub fn fixed_id(name: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `NetworkSettings` of `inspect`. API 1.52 dropped what stood at the top besides.
+/// `NetworkSettings` of `inspect`. API 1.52 dropped what stood at the top besides, and 1.45 the short id from the aliases.
 pub fn settings(container: &Container, places: &Places, version: Version) -> Value {
+    let mut networks = networks(container, places);
+    if version < (1, 45) {
+        for place in &container.spec.network.places {
+            let aliases = place.aliases.iter().cloned().chain([container.id.short().to_string()]);
+            if let Some(shown) = networks.get_mut(&place.network).filter(|shown| !shown["DNSNames"].is_null()) {
+                shown["Aliases"] = aliases.collect();
+            }
+        }
+    }
     let mut settings = json!({
         "SandboxID": places.sandbox.as_ref().map_or("", |id| id.as_str()),
         "SandboxKey": places.sandbox_key,
         "Ports": port_map(container, places),
-        "Networks": networks(container, places),
+        "Networks": networks,
     });
     if version >= (1, 52) {
         return settings;

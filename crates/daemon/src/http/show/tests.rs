@@ -1,5 +1,5 @@
 use super::*;
-use crate::container::spec::{Publish, Restart};
+use crate::container::spec::{PlaceSpec, Publish, Restart};
 use crate::container::{Kept, State};
 use plan::ids::{IfName, Mac};
 use plan::world::{Endpoint, Network, PortBinding, Proto, Subnet};
@@ -209,6 +209,21 @@ fn a_container_that_does_not_run_shows_its_network_with_empty_fields() {
     assert_eq!(networks(NetworkMode::Closed)["none"]["IPAddress"], "");
     assert_ne!(network::fixed_id("host"), network::fixed_id("none"));
     assert_eq!(network::fixed_id("host").len(), 64);
+}
+
+#[test]
+fn old_clients_look_for_the_short_id_among_the_aliases() {
+    let mut container = container(Phase::Exited);
+    container.spec.network.mode = NetworkMode::Named("app".into());
+    let place = PlaceSpec { aliases: vec!["db".into()], ..PlaceSpec::on("app") };
+    container.spec.network.places = vec![place, PlaceSpec::on("bridge")];
+    let short = container.id.short().to_string();
+    let aliases = |version| {
+        let networks = inspect(&container, &around(Places::default()), version)["NetworkSettings"]["Networks"].clone();
+        [networks["app"]["Aliases"].clone(), networks["bridge"]["Aliases"].clone()]
+    };
+    assert_eq!(aliases((1, 44)), [json!(["db", short]), Value::Null]);
+    assert_eq!(aliases((1, 45)), [json!(["db"]), Value::Null]);
 }
 
 #[test]

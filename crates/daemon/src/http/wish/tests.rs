@@ -210,6 +210,17 @@ fn links_are_to_containers_and_the_first_of_an_alias_counts() {
     assert_eq!(links(json!(["other:db", "other"])), (format!("{name} db, {name} other"), vec![]));
     // As `inspect` shows it; and the same again is no news.
     assert_eq!(links(json!(["/other:/src/db", "other:db"])), (format!("{name} db"), vec![]));
+    // On a network of the user's they are names, of whoever has them in the end.
+    let named = |own: Value| {
+        let config = json!({"NetworkMode": "app", "Links": ["/other:/src/db"]});
+        let settings = json!({"EndpointsConfig": {"app": {"Links": own}, "back": {}}});
+        let body = with(json!({"HostConfig": config, "NetworkingConfig": settings}));
+        let spec = understood_of(body, &image()).unwrap().spec.network;
+        assert!(spec.links.is_empty() && spec.places[1].links.is_empty());
+        spec.places[0].links.iter().map(|link| format!("{} {}", link.target, link.alias)).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(named(json!(null)), "other db");
+    assert_eq!(named(json!(["nobody", "a".repeat(64) + ":b"])), format!("nobody nobody, {} b", "a".repeat(12)));
     let closed = with(json!({"HostConfig": {"NetworkMode": "none", "Links": ["other:db"]}}));
     let Understood { spec, warnings } = understood_of(closed, &image()).unwrap();
     assert!(spec.network.links.is_empty());
