@@ -537,6 +537,7 @@ impl NetworkOwner {
                 .flat_map(|(_, addrs)| addrs.iter().copied())
                 .collect(),
             links: host.links.iter().filter(|(_, link)| !link.ours).map(|(name, _)| name.clone()).collect(),
+            mtus: host.links.iter().map(|(name, link)| (name.clone(), link.mtu)).collect(),
             ports: self.around.ports.clone(),
             default_mtu: host.default_mtu,
             resolvers: ResolvConf::parse(&resolv).servers.iter().map(|server| server.addr).collect(),

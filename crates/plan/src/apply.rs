@@ -217,10 +217,14 @@ impl Op {
     /// The namespace that it happens in.
     pub fn ns(&self) -> Ns {
         match self {
-            Op::AddSpace(id) | Op::DelSpace(id) | Op::AddVeth { into: id, .. } | Op::SetResolver { id, .. } => {
-                Ns::Of(id.clone())
-            }
+            Op::AddSpace(id)
+            | Op::DelSpace(id)
+            | Op::AddVeth { into: id, .. }
+            | Op::AddMacvlan { into: id, .. }
+            | Op::SetResolver { id, .. } => Ns::Of(id.clone()),
             Op::AddBridge { .. }
+            | Op::AddVlan { .. }
+            | Op::AddDummy { .. }
             | Op::SetMaster { .. }
             | Op::SetPort { .. }
             | Op::SetRouteLocalnet { .. }

@@ -58,7 +58,11 @@ impl Fake {
     fn concerns(&self, op: &Op) -> Vec<Owner> {
         match op {
             Op::AddSpace(id) | Op::DelSpace(id) | Op::SetResolver { id, .. } => vec![Owner::Sandbox(id.short())],
-            Op::AddBridge { owner, .. } | Op::AddVeth { owner, .. } => vec![*owner],
+            Op::AddBridge { owner, .. }
+            | Op::AddVeth { owner, .. }
+            | Op::AddVlan { owner, .. }
+            | Op::AddDummy { owner, .. }
+            | Op::AddMacvlan { owner, .. } => vec![*owner],
             Op::ChangeElements { changes, .. } => changes.iter().map(|change| change.owner).collect(),
             Op::ReplaceTable { table, .. } => {
                 table.sets.values().flat_map(|set| set.elements.values()).map(|element| element.why.owner).collect()

@@ -275,6 +275,7 @@ mod tests {
             priority: 0,
             names: Vec::new(),
             opened: Default::default(),
+            link_local: Default::default(),
             ports: rows.iter().map(row).collect(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::flows::Flows;
 use crate::ids::{IfName, Mac, SandboxId};
 use crate::nft::{Element, Key, Owner, Table, TableName, Why};
+use crate::world::MacvlanMode;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -133,6 +134,22 @@ pub enum LinkKind {
         /// Where the other end is and how it is called there.
         peer: Option<(Ns, IfName)>,
     },
+    /// A VLAN of another interface of the host's (IEEE 802.1Q).
+    Vlan {
+        /// That interface; `None` if it is out of sight.
+        of: Option<IfName>,
+        /// The VLAN's number.
+        id: u16,
+    },
+    /// An interface that leads nowhere.
+    Dummy,
+    /// A station on the segment of an interface of the host's, the parent; it goes with it.
+    Macvlan {
+        /// The parent; `None` if it is out of sight.
+        parent: Option<IfName>,
+        /// How it is with others of that parent; `None`: in a way of which berth makes none.
+        mode: Option<MacvlanMode>,
+    },
 }
 
 /// A route.
@@ -181,7 +198,46 @@ pub enum Op {
         /// Whose.
         owner: Owner,
     },
-    /// Delete a link, the other end of a pair with it.
+    /// Make a VLAN's interface, down.
+    AddVlan {
+        /// Its name; in the host's namespace.
+        name: IfName,
+        /// Of which interface there.
+        of: IfName,
+        /// The VLAN's number.
+        id: u16,
+        /// In bytes.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Make an interface that leads nowhere, down.
+    AddDummy {
+        /// Its name; in the host's namespace.
+        name: IfName,
+        /// In bytes.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Make a station on the segment of an interface, born in its namespace, down.
+    AddMacvlan {
+        /// The interface, in the host's namespace.
+        parent: IfName,
+        /// How it is with others there.
+        mode: MacvlanMode,
+        /// The station's own name.
+        inner: IfName,
+        /// Where it is born.
+        into: SandboxId,
+        /// Its Ethernet address.
+        mac: Mac,
+        /// In bytes; no more than the parent's.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Delete a link, the other end of a pair with it, and the stations on its segment.
     DelLink {
         /// Where.
         ns: Ns,

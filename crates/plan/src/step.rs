@@ -36,6 +36,19 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             add_link(space(state, &Ns::Host)?, name, bridge)
         }
         Op::AddVeth { .. } => add_veth(state, op),
+        Op::AddVlan { name, of, id, mtu, owner } => {
+            let kind = LinkKind::Vlan { of: Some(of.clone()), id: *id };
+            add_link(space(state, &Ns::Host)?, name, Link::down(kind, *mtu, *owner))
+        }
+        Op::AddDummy { name, mtu, owner } => {
+            add_link(space(state, &Ns::Host)?, name, Link::down(LinkKind::Dummy, *mtu, *owner))
+        }
+        // The parent may be somebody else's, and so out of sight.
+        Op::AddMacvlan { parent, mode, inner, into, mac, mtu, owner } => {
+            let kind = LinkKind::Macvlan { parent: Some(parent.clone()), mode: Some(*mode) };
+            let station = Link { mac: Some(*mac), ..Link::down(kind, *mtu, *owner) };
+            add_link(space(state, &Ns::Of(into.clone()))?, inner, station)
+        }
         Op::DelLink { ns, name } => del_link(state, ns, name),
         Op::SetMaster { name, master } => {
             let host = space(state, &Ns::Host)?;
@@ -214,8 +227,22 @@ fn del_link(state: &mut NetState, ns: &Ns, name: &IfName) -> Result<(), Errno> {
     }
     if let Some(gone) = remove_link(space, name) {
         drop_peer(state, &gone);
+        if *ns == Ns::Host {
+            drop_stations(state, name);
+        }
     }
     Ok(())
+}
+
+/// An interface takes the stations on its segment along, wherever they are.
+fn drop_stations(state: &mut NetState, parent: &IfName) {
+    for space in state.spaces.values_mut() {
+        let on = |link: &Link| matches!(&link.kind, LinkKind::Macvlan { parent: Some(of), .. } if of == parent);
+        let gone: Vec<IfName> = space.links.iter().filter(|(_, link)| on(link)).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            remove_link(space, &name);
+        }
+    }
 }
 
 fn drop_peer(state: &mut NetState, link: &Link) {
@@ -294,6 +321,11 @@ impl fmt::Display for Op {
             Op::AddBridge { name, .. } => write!(f, "add bridge {name}"),
             Op::AddVeth { host, master, inner, into, .. } => {
                 write!(f, "add veth {host} on {master} with {inner} in sandbox {}", into.short())
+            }
+            Op::AddVlan { name, .. } => write!(f, "add vlan interface {name}"),
+            Op::AddDummy { name, .. } => write!(f, "add dummy interface {name}"),
+            Op::AddMacvlan { parent, inner, into, .. } => {
+                write!(f, "add macvlan {inner} on {parent} in sandbox {}", into.short())
             }
             Op::DelLink { ns, name } => write!(f, "delete link {name} in {ns}"),
             Op::SetMaster { name, master: Some(master) } => write!(f, "make {name} a port of {master}"),

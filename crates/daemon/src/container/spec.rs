@@ -193,6 +193,9 @@ pub struct PlaceSpec {
     pub ip4: Option<Ipv4Addr>,
     /// `--ip6`
     pub ip6: Option<Ipv6Addr>,
+    /// `--link-local-ip`
+    #[serde(default)]
+    pub link_local: BTreeSet<IpAddr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
     /// `gw-priority`: the highest leads out.

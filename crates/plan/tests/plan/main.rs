@@ -8,6 +8,8 @@ mod dns;
 mod failures;
 /// Facts that must never be.
 mod faults;
+/// Networks without a bridge.
+mod macvlan;
 /// What holds for every world.
 mod properties;
 /// Requests in, facts or refusals out.

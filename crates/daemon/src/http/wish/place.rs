@@ -32,24 +32,21 @@ pub fn read(network: String, settings: EndpointSettings, old_mac: Option<&str>) 
             "invalid config for network {network}: invalid endpoint settings:\n{listed}"
         )));
     }
-    for (field, given) in [
-        ("IPAMConfig.LinkLocalIPs", ipam.link_local_ips.is_some_and(|list| !list.is_empty())),
-        ("Links", settings.links.is_some_and(|list| !list.is_empty())),
-    ] {
-        if given {
-            return Err(Error::Absent(format!("EndpointsConfig.{network}.{field}: this is not there yet")));
-        }
+    if settings.links.is_some_and(|list| !list.is_empty()) {
+        return Err(Error::Absent(format!("EndpointsConfig.{network}.Links: this is not there yet")));
     }
     let invalid = |refusal: plan::decide::Refusal| Error::Invalid(refusal.to_string());
-    let (ip4, ip6) = plan::decide::endpoint_addresses(&network, &ip4, &ip6).map_err(invalid)?;
+    let link_local = ipam.link_local_ips.unwrap_or_default();
+    let asked = plan::decide::endpoint_addresses(&network, &ip4, &ip6, &link_local).map_err(invalid)?;
     let mac = settings.mac_address.as_deref().or(old_mac).filter(|mac| !mac.is_empty());
     let mac = mac.map(|mac| plan::decide::mac(mac).map_err(invalid)).transpose()?;
     Ok(PlaceSpec {
         network,
         id: None,
         aliases,
-        ip4,
-        ip6,
+        ip4: asked.ip4,
+        ip6: asked.ip6,
+        link_local: asked.link_local,
         mac,
         priority: settings.gw_priority.unwrap_or(0),
         driver_opts: settings.driver_opts.unwrap_or_default().into_iter().collect(),
