@@ -304,6 +304,7 @@ mod tests {
             names: Vec::new(),
             opened: Default::default(),
             link_local: Default::default(),
+            sysctls: Default::default(),
             ports: rows.iter().map(row).collect(),
         }
     }

@@ -605,7 +605,8 @@ impl NetworkOwner {
         debug!(steps = plan.len(), failed = failed.len(), took = ?started.elapsed(), "carried out");
         // After a failure the model may be wrong about what is there: look again next time.
         self.have = (failed.is_empty() && !drifted).then_some(now);
-        failed.into_iter().map(|(owner, error)| (owner, error.to_string())).collect()
+        // With the kernel's own word, for whoever asked for it.
+        failed.into_iter().map(|(owner, error)| (owner, format!("{error}: {}", error.errno))).collect()
     }
 
     fn everybody_failed(&self, text: &str) -> BTreeMap<Owner, String> {

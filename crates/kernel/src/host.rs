@@ -38,6 +38,8 @@ pub struct Host {
     pub(crate) stub: Table,
     /// Links that cannot speak IPv6 and were told not to: the setting itself does not exist for them.
     pub(crate) silent: BTreeSet<(Ns, IfName)>,
+    /// Further settings of links, as they were set.
+    pub(crate) sysctls: BTreeMap<(Ns, IfName), BTreeMap<String, String>>,
 }
 
 impl Host {
@@ -57,6 +59,7 @@ impl Host {
             doors: Doors::Kept(BTreeMap::new()),
             stub: stub::table(),
             silent: BTreeSet::new(),
+            sysctls: BTreeMap::new(),
         })
     }
 
@@ -117,10 +120,6 @@ impl Host {
                 let add = |host: &mut Host| link::add_vlan(&mut host.rt, name, of, *id, *mtu, owner);
                 self.make(name, add).map_err(|refused| refused.about(format!("link {name}")))
             }
-            Op::AddDummy { name, mtu, owner } => {
-                let add = |host: &mut Host| link::add_dummy(&mut host.rt, name, *mtu, owner);
-                self.make(name, add).map_err(|refused| refused.about(format!("link {name}")))
-            }
             Op::AddMacvlan { .. } => self.add_macvlan(op),
             Op::DelLink { ns, name } => self.with_link(ns, name, |rt, seen| link::delete(rt, seen.index)),
             Op::SetMaster { name, master } => {
@@ -142,6 +141,7 @@ impl Host {
             }
             Op::SetUp { ns, name, up } => self.with_link(ns, name, |rt, seen| link::set_up(rt, seen.index, *up)),
             Op::SetNoIpv6 { ns, name, off } => self.set_no_ipv6(ns, name, *off),
+            Op::SetSysctls { ns, name, sysctls } => self.set_sysctls(ns, name, sysctls),
             Op::AddAddr { ns, name, addr } => {
                 let add = self.with_link_raw(ns, name, |rt, seen| address::add(rt, seen.index, *addr))?;
                 add.map_err(|refused| refused.about(format!("address {addr} on {name}")))
@@ -184,6 +184,7 @@ impl Host {
         // First, for its sockets hold the namespace.
         self.doors.take(Door::Closed(id.clone()));
         self.spaces.delete(id).map_err(about)?;
+        self.sysctls.retain(|(ns, _), _| *ns != Ns::Of(id.clone()));
         self.dying.add(ends);
         Ok(())
     }
@@ -217,6 +218,7 @@ impl Host {
             about(refused)
         })?;
         self.silent.remove(&(Ns::Of(into.clone()), inner.clone()));
+        self.sysctls.remove(&(Ns::Of(into.clone()), inner.clone()));
         Ok(())
     }
 
@@ -266,6 +268,7 @@ impl Host {
             Ok(Some(())) => {
                 self.silent.remove(&(Ns::Host, host.clone()));
                 self.silent.remove(&(about_space(), inner.clone()));
+                self.sysctls.remove(&(about_space(), inner.clone()));
                 Ok(())
             }
             Ok(None) => Err(Errno::Missing(about_space().to_string())),
@@ -380,6 +383,18 @@ impl Host {
         }
         let link = name.clone();
         self.in_space(ns, move || sysctl::no_ipv6(&link, off), || format!("IPv6 of link {name}"))
+    }
+
+    fn set_sysctls(&mut self, ns: &Ns, name: &IfName, sysctls: &BTreeMap<String, String>) -> Result<(), Errno> {
+        let (link, settings) = (name.clone(), sysctls.clone());
+        let about = || format!("settings of link {name}");
+        self.in_space(
+            ns,
+            move || settings.iter().try_for_each(|(key, value)| sysctl::of_link(&link, key, value)),
+            about,
+        )?;
+        self.sysctls.insert((ns.clone(), name.clone()), sysctls.clone());
+        Ok(())
     }
 
     fn in_space(

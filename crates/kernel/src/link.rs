@@ -63,7 +63,6 @@ pub(crate) enum Kind {
     Veth,
     /// With its number.
     Vlan(u16),
-    Dummy,
     /// With its mode, where it is one of those that are made here.
     Macvlan(Option<MacvlanMode>),
     Other,
@@ -130,7 +129,7 @@ pub(crate) fn add_pair(rt: &mut Rtnetlink, pair: &Pair<'_>) -> Result<(), Refuse
     rt.request(&Request::NewLink(host), CREATE | EXCL)
 }
 
-/// A VLAN of the interface with this index.
+/// A VLAN of the interface with the index `of`.
 pub(crate) fn add_vlan(
     rt: &mut Rtnetlink,
     name: &IfName,
@@ -140,28 +139,14 @@ pub(crate) fn add_vlan(
     owner: &Owner,
 ) -> Result<(), Refused> {
     let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id)]))];
-    add_parent(rt, name, vec![LinkAttribute::Link(of), LinkAttribute::LinkInfo(info)], mtu, owner)
-}
-
-/// An interface that leads nowhere.
-pub(crate) fn add_dummy(rt: &mut Rtnetlink, name: &IfName, mtu: u32, owner: &Owner) -> Result<(), Refused> {
-    add_parent(rt, name, vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)])], mtu, owner)
-}
-
-fn add_parent(
-    rt: &mut Rtnetlink,
-    name: &IfName,
-    what: Vec<LinkAttribute>,
-    mtu: u32,
-    owner: &Owner,
-) -> Result<(), Refused> {
-    let mut attributes = vec![
+    let message = message(vec![
         LinkAttribute::IfName(name.as_str().into()),
         LinkAttribute::Mtu(mtu),
         LinkAttribute::Group(marks::LINK_GROUP),
-    ];
-    attributes.extend(what);
-    rt.request(&Request::NewLink(message(attributes)), CREATE | EXCL)?;
+        LinkAttribute::Link(of),
+        LinkAttribute::LinkInfo(info),
+    ]);
+    rt.request(&Request::NewLink(message), CREATE | EXCL)?;
     finish(rt, name, None, owner).inspect_err(|_| {
         // Nothing is left of a refused operation. Should this fail too, the next look shows the link.
         let _ = delete_named(rt, name);
@@ -379,7 +364,6 @@ fn kind(infos: &[LinkInfo]) -> Option<Kind> {
     infos.iter().find_map(|info| match info {
         LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
         LinkInfo::Kind(InfoKind::Veth) => Some(Kind::Veth),
-        LinkInfo::Kind(InfoKind::Dummy) => Some(Kind::Dummy),
         LinkInfo::Kind(InfoKind::Vlan) => Some(vlan(infos).map_or(Kind::Other, Kind::Vlan)),
         LinkInfo::Kind(InfoKind::MacVlan) => Some(Kind::Macvlan(mode(infos))),
         LinkInfo::Kind(_) => Some(Kind::Other),

@@ -43,6 +43,10 @@ impl Host {
         for (id, (_, look)) in inside {
             let mut links = inner_links(&id, &look, &pairs, &names);
             self.silence(&Ns::Of(id.clone()), &look.links, &mut links);
+            let ns = Ns::Of(id.clone());
+            for (name, link) in links.iter_mut().filter(|_| !self.sysctls.is_empty()) {
+                link.sysctls = self.sysctls.get(&(ns.clone(), name.clone())).cloned().unwrap_or_default();
+            }
             let (tables, resolver) = self.tables_inside(&id)?;
             let space = Space { links, routes: look.routes, forwarding: look.forwarding, tables, resolver };
             state.spaces.insert(Ns::Of(id), space);
@@ -100,7 +104,6 @@ impl Host {
                         let of = seen.peer.filter(|_| seen.peer_space.is_none());
                         LinkKind::Vlan { of: of.and_then(|index| names.get(&index)).map(|name| (*name).clone()), id }
                     }
-                    Kind::Dummy => LinkKind::Dummy,
                     _ => LinkKind::Veth {
                         peer: pairs.inner.get(&seen.index).map(|(id, name)| (Ns::Of(id.clone()), name.clone())),
                     },

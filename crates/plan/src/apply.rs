@@ -224,7 +224,6 @@ impl Op {
             | Op::SetResolver { id, .. } => Ns::Of(id.clone()),
             Op::AddBridge { .. }
             | Op::AddVlan { .. }
-            | Op::AddDummy { .. }
             | Op::SetMaster { .. }
             | Op::SetPort { .. }
             | Op::SetRouteLocalnet { .. }
@@ -233,6 +232,7 @@ impl Op {
             | Op::SetMtu { ns, .. }
             | Op::SetMac { ns, .. }
             | Op::SetNoIpv6 { ns, .. }
+            | Op::SetSysctls { ns, .. }
             | Op::SetUp { ns, .. }
             | Op::AddAddr { ns, .. }
             | Op::DelAddr { ns, .. }

@@ -169,15 +169,17 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
 /// What is made for a network before its containers come: a bridge, or the interface on whose segment they are. `None` where that
 /// one is the host's.
 fn joint(network: &Network, means: &Means) -> Option<Link> {
-    let kind = match &network.joint {
+    let (kind, mac) = match &network.joint {
         Joint::Bridge => return Some(bridge(network, means)),
         Joint::Macvlan { parent: Parent::Hosts, .. } => return None,
-        Joint::Macvlan { parent: Parent::Vlan { of, id }, .. } => LinkKind::Vlan { of: Some(of.clone()), id: *id },
-        Joint::Macvlan { parent: Parent::Dummy, .. } => LinkKind::Dummy,
+        Joint::Macvlan { parent: Parent::Vlan { of, id }, .. } => {
+            (LinkKind::Vlan { of: Some(of.clone()), id: *id }, None)
+        }
+        Joint::Macvlan { parent: Parent::Nowhere, .. } => (LinkKind::Bridge, Some(network.mac)),
     };
     // The host itself is no station there.
     let owner = Owner::Network(network.id.short());
-    Some(Link { up: true, no_ipv6: true, ..Link::down(kind, network.mtu, owner) })
+    Some(Link { mac, up: true, no_ipv6: true, ..Link::down(kind, network.mtu, owner) })
 }
 
 fn bridge(network: &Network, means: &Means) -> Link {
@@ -219,7 +221,14 @@ fn inner_end(network: &Network, endpoint: &Endpoint) -> Link {
     let local =
         endpoint.link_local.iter().filter_map(|addr| IpNet::new(*addr, if addr.is_ipv4() { 16 } else { 64 }).ok());
     let addrs: BTreeSet<IpNet> = four.into_iter().chain(six).chain(local).collect();
-    Link { mac: Some(endpoint.mac), up: true, addrs, no_ipv6: six.is_none(), ..Link::down(kind, network.mtu, owner) }
+    Link {
+        mac: Some(endpoint.mac),
+        up: true,
+        addrs,
+        no_ipv6: six.is_none(),
+        sysctls: endpoint.sysctls.clone(),
+        ..Link::down(kind, network.mtu, owner)
+    }
 }
 
 /// An address with the length of its subnet's prefix.

@@ -175,14 +175,9 @@ impl<'a> Round<'a> {
             if *ns != Ns::Host || round.now(ns, name).is_some() {
                 return;
             }
-            let (name, mtu, owner) = (name.clone(), want.mtu, want.owner);
-            match &want.kind {
-                LinkKind::Vlan { of: Some(of), id } => {
-                    let op = Op::AddVlan { name, of: of.clone(), id: *id, mtu, owner };
-                    round.take(op, "a new network's interface", owner);
-                }
-                LinkKind::Dummy => round.take(Op::AddDummy { name, mtu, owner }, "a new network's interface", owner),
-                _ => {}
+            if let LinkKind::Vlan { of: Some(of), id } = &want.kind {
+                let op = Op::AddVlan { name: name.clone(), of: of.clone(), id: *id, mtu: want.mtu, owner: want.owner };
+                round.take(op, "a new network's interface", want.owner);
             }
         });
         self.each_link(|round, ns, name, want| {
@@ -251,6 +246,10 @@ impl<'a> Round<'a> {
             if now.no_ipv6 != want.no_ipv6 {
                 let op = Op::SetNoIpv6 { ns: ns.clone(), name: name.clone(), off: want.no_ipv6 };
                 round.take(op, "as its network has it", owner);
+            }
+            if now.sysctls != want.sysctls && !want.sysctls.is_empty() {
+                let op = Op::SetSysctls { ns: ns.clone(), name: name.clone(), sysctls: want.sysctls.clone() };
+                round.take(op, "as its endpoint has it", owner);
             }
             if ns == Ns::Host && now.master != want.master {
                 let op = Op::SetMaster { name: name.clone(), master: want.master.clone() };
@@ -392,7 +391,7 @@ impl Link {
 
     /// Stations may be on its segment.
     fn is_parent(&self) -> bool {
-        matches!(self.kind, LinkKind::Vlan { .. } | LinkKind::Dummy)
+        matches!(self.kind, LinkKind::Vlan { .. } | LinkKind::Bridge)
     }
 
     /// Its packets leave by another interface.

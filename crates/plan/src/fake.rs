@@ -61,7 +61,6 @@ impl Fake {
             Op::AddBridge { owner, .. }
             | Op::AddVeth { owner, .. }
             | Op::AddVlan { owner, .. }
-            | Op::AddDummy { owner, .. }
             | Op::AddMacvlan { owner, .. } => vec![*owner],
             Op::ChangeElements { changes, .. } => changes.iter().map(|change| change.owner).collect(),
             Op::ReplaceTable { table, .. } => {
@@ -74,6 +73,7 @@ impl Fake {
             | Op::SetMtu { ns, name, .. }
             | Op::SetMac { ns, name, .. }
             | Op::SetNoIpv6 { ns, name, .. }
+            | Op::SetSysctls { ns, name, .. }
             | Op::SetUp { ns, name, .. }
             | Op::AddAddr { ns, name, .. }
             | Op::DelAddr { ns, name, .. } => self.owner(ns, name),

@@ -160,7 +160,7 @@ impl IfName {
     }
 
     /// The interface that leads nowhere of a network without a bridge: `dm-` and the short id, as Docker names it.
-    pub fn dummy_of(network: &NetworkId) -> IfName {
+    pub fn nowhere_of(network: &NetworkId) -> IfName {
         IfName(format!("dm-{}", network.short()))
     }
 

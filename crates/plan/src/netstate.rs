@@ -99,6 +99,9 @@ pub struct Link {
     pub addrs: BTreeSet<IpNet>,
     /// IPv6 is off on it (`net.ipv6.conf.IF.disable_ipv6`).
     pub no_ipv6: bool,
+    /// Further settings that were asked for, by names such as `net.ipv4.conf.IFNAME.log_martians`, where `IFNAME` stands for its
+    /// own. What is seen is what was set here, for nobody looks them up in each round.
+    pub sysctls: BTreeMap<String, String>,
     /// Packets of the host's 127.0.0.0/8 may pass it (`net.ipv4.conf.IF.route_localnet`); looked at on bridges of ours only.
     pub route_localnet: bool,
     /// Whose it is; stands in the link's alias.
@@ -141,8 +144,6 @@ pub enum LinkKind {
         /// The VLAN's number.
         id: u16,
     },
-    /// An interface that leads nowhere.
-    Dummy,
     /// A station on the segment of an interface of the host's, the parent; it goes with it.
     Macvlan {
         /// The parent; `None` if it is out of sight.
@@ -206,15 +207,6 @@ pub enum Op {
         of: IfName,
         /// The VLAN's number.
         id: u16,
-        /// In bytes.
-        mtu: u32,
-        /// Whose.
-        owner: Owner,
-    },
-    /// Make an interface that leads nowhere, down.
-    AddDummy {
-        /// Its name; in the host's namespace.
-        name: IfName,
         /// In bytes.
         mtu: u32,
         /// Whose.
@@ -291,6 +283,15 @@ pub enum Op {
         name: IfName,
         /// Off?
         off: bool,
+    },
+    /// Change further settings of a link.
+    SetSysctls {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+        /// All of them.
+        sysctls: BTreeMap<String, String>,
     },
     /// Up, or down.
     SetUp {

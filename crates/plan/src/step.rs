@@ -9,7 +9,7 @@ use crate::netstate::{BridgePort, Errno, Link, LinkKind, NetState, Ns, Op, Resol
 use crate::nft::Owner;
 use crate::stub;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -39,9 +39,6 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
         Op::AddVlan { name, of, id, mtu, owner } => {
             let kind = LinkKind::Vlan { of: Some(of.clone()), id: *id };
             add_link(space(state, &Ns::Host)?, name, Link::down(kind, *mtu, *owner))
-        }
-        Op::AddDummy { name, mtu, owner } => {
-            add_link(space(state, &Ns::Host)?, name, Link::down(LinkKind::Dummy, *mtu, *owner))
         }
         // The parent may be somebody else's, and so out of sight.
         Op::AddMacvlan { parent, mode, inner, into, mac, mtu, owner } => {
@@ -88,6 +85,10 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             if *off {
                 lose_ipv6(space, name);
             }
+            Ok(())
+        }
+        Op::SetSysctls { ns, name, sysctls } => {
+            link(space(state, ns)?, name)?.sysctls = sysctls.clone();
             Ok(())
         }
         Op::SetUp { ns, name, up } => {
@@ -298,8 +299,20 @@ impl Link {
     /// A new link as the kernel makes it: down, alone and without addresses.
     pub fn down(kind: LinkKind, mtu: u32, owner: Owner) -> Link {
         let addrs = BTreeSet::new();
-        let (port, route_localnet) = (BridgePort::default(), false);
-        Link { kind, mac: None, mtu, up: false, master: None, port, addrs, no_ipv6: false, route_localnet, owner }
+        let (port, route_localnet, sysctls) = (BridgePort::default(), false, BTreeMap::new());
+        Link {
+            kind,
+            mac: None,
+            mtu,
+            up: false,
+            master: None,
+            port,
+            addrs,
+            no_ipv6: false,
+            sysctls,
+            route_localnet,
+            owner,
+        }
     }
 }
 
@@ -323,7 +336,6 @@ impl fmt::Display for Op {
                 write!(f, "add veth {host} on {master} with {inner} in sandbox {}", into.short())
             }
             Op::AddVlan { name, .. } => write!(f, "add vlan interface {name}"),
-            Op::AddDummy { name, .. } => write!(f, "add dummy interface {name}"),
             Op::AddMacvlan { parent, inner, into, .. } => {
                 write!(f, "add macvlan {inner} on {parent} in sandbox {}", into.short())
             }
@@ -338,6 +350,7 @@ impl fmt::Display for Op {
             Op::SetMtu { ns, name, mtu } => write!(f, "set mtu {mtu} on {name} in {ns}"),
             Op::SetMac { ns, name, mac } => write!(f, "set mac {mac} on {name} in {ns}"),
             Op::SetNoIpv6 { ns, name, off } => write!(f, "switch ipv6 {} on {name} in {ns}", on(!*off)),
+            Op::SetSysctls { ns, name, sysctls } => write!(f, "set {} sysctls of {name} in {ns}", sysctls.len()),
             Op::SetUp { ns, name, up } => write!(f, "set {name} {} in {ns}", if *up { "up" } else { "down" }),
             Op::AddAddr { ns, name, addr } => write!(f, "add address {addr} to {name} in {ns}"),
             Op::DelAddr { ns, name, addr } => write!(f, "delete address {addr} from {name} in {ns}"),

@@ -155,8 +155,8 @@ pub enum Parent {
         /// The VLAN, 1 to 4094.
         id: u16,
     },
-    /// It was made for the network, and leads nowhere.
-    Dummy,
+    /// It was made for the network, and leads nowhere: a bridge without ports, which every kernel has that berth runs on.
+    Nowhere,
 }
 
 impl Network {
@@ -294,6 +294,9 @@ pub struct Endpoint {
     /// Further addresses of its own link (`--link-local-ip`), of 169.254.0.0/16 and fe80::/64.
     #[serde(default)]
     pub link_local: BTreeSet<IpAddr>,
+    /// Settings of its interface, as `netstate::Link::sysctls` has them.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// The sandbox's default routes go this way.
     pub gateway: bool,
     /// Only the default route of IPv4 does: the one of IPv6 goes by an endpoint without IPv4.

@@ -152,6 +152,8 @@ impl Engine {
             ip4: place.ip4,
             ip6: place.ip6,
             link_local: place.link_local.clone(),
+            inner: place.interface.clone(),
+            sysctls: place.sysctls.clone(),
             mac: place.mac,
             priority: place.priority,
             // The default bridge has no such service.
@@ -234,6 +236,7 @@ impl Engine {
             keep_places(container, &chosen);
         });
         self.store.put_container(&container)?;
+        self.tell_called(&container);
         if !chosen.is_empty() {
             let here = chosen.iter().filter(|(_, on)| on.id == network.id);
             let came: Vec<IpAddr> = here.flat_map(|(endpoint, _)| endpoint.addrs()).collect();

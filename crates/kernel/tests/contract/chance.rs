@@ -108,6 +108,7 @@ fn world(dice: &mut Dice) -> World {
                 addr4,
                 addr6,
                 link_local: Default::default(),
+                sysctls: Default::default(),
                 gateway: at == 0,
                 gateway4: false,
                 gateway6: false,

@@ -55,6 +55,7 @@ fn world() -> World {
         names: Vec::new(),
         opened: Default::default(),
         link_local: Default::default(),
+        sysctls: Default::default(),
         ports: vec![port("0.0.0.0", 8080, 80, 1), port("192.0.2.1", 9000, 9000, 10), port("::", 8080, 80, 1)],
         id: endpoint.clone(),
     };

@@ -31,6 +31,10 @@ pub struct AttachWish {
     pub link_local: BTreeSet<IpAddr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
+    /// What the interface inside is called; `None` is the next name that is free.
+    pub inner: Option<IfName>,
+    /// Settings of that interface, by names such as `net.ipv4.conf.IFNAME.log_martians`.
+    pub sysctls: BTreeMap<String, String>,
     /// The higher wins the default route (`gw-priority`).
     pub priority: i64,
     /// By which names it is found there: the container's, its aliases, its short id.
@@ -57,6 +61,8 @@ impl AttachWish {
             ip6: None,
             link_local: BTreeSet::new(),
             mac: None,
+            inner: None,
+            sysctls: BTreeMap::new(),
             priority: 0,
             names: Vec::new(),
             promised: BTreeSet::new(),
@@ -117,7 +123,11 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
     place.link_local(&wish.link_local)?;
     let mac = place.mac(wish, addr4)?;
     let taken_inside: BTreeSet<&IfName> = own.iter().map(|e| &e.inner).collect();
-    let inner = (0..=u16::MAX).map(|n| inner_name(network, n)).find(|name| !taken_inside.contains(name));
+    if let Some(name) = wish.inner.as_ref().filter(|name| taken_inside.contains(name) || **name == IfName::loopback()) {
+        return Err(Refusal::InterfaceTaken { name: name.clone(), network: network.name.clone() });
+    }
+    let free = || (0..=u16::MAX).map(|n| inner_name(network, n)).find(|name| !taken_inside.contains(name));
+    let inner = wish.inner.clone().or_else(free);
     let endpoint = Endpoint {
         id: wish.id.clone(),
         network: wish.network.clone(),
@@ -130,6 +140,7 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         addr4,
         addr6,
         link_local: wish.link_local.clone(),
+        sysctls: wish.sysctls.clone(),
         gateway: false,
         gateway4: false,
         gateway6: false,

@@ -16,7 +16,7 @@ pub(super) fn joint(
     wish: &MacvlanWish,
 ) -> Result<(Joint, IfName), Refusal> {
     let (parent, name) = match wish.parent.as_deref() {
-        None => (Parent::Dummy, IfName::dummy_of(id)),
+        None => (Parent::Nowhere, IfName::nowhere_of(id)),
         Some(text) => hosts(world, facts, text)?,
     };
     Ok((Joint::Macvlan { mode: wish.mode, parent }, name))
@@ -48,7 +48,7 @@ fn hosts(world: &World, facts: &Facts, text: &str) -> Result<(Parent, IfName), R
 /// The largest packets that the interface takes, in bytes; `None` where nothing limits them.
 pub(super) fn most(facts: &Facts, joint: &Joint, name: &IfName) -> Option<u32> {
     let of = match joint {
-        Joint::Bridge | Joint::Macvlan { parent: Parent::Dummy, .. } => return None,
+        Joint::Bridge | Joint::Macvlan { parent: Parent::Nowhere, .. } => return None,
         Joint::Macvlan { parent: Parent::Hosts, .. } => name,
         Joint::Macvlan { parent: Parent::Vlan { of, .. }, .. } => of,
     };

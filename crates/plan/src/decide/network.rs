@@ -183,7 +183,7 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         return Err(Refusal::MtuOfParent { mtu, network: wish.name.clone(), parent: bridge, most });
     }
     // An interface that leads nowhere leads nobody out.
-    let nowhere = matches!(joint, Joint::Macvlan { parent: Parent::Dummy, .. });
+    let nowhere = matches!(joint, Joint::Macvlan { parent: Parent::Nowhere, .. });
     let (four, six) = by_family(wish)?;
     let families = Families { world, facts, wish, bridge: &bridge };
     let v4: Option<Subnet<Ipv4Net, Ipv4Addr>> = wish.ipv4.then(|| families.subnet(four)).transpose()?;

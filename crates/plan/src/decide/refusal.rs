@@ -198,6 +198,14 @@ pub enum Refusal {
         /// The network.
         network: String,
     },
+    /// The container has an interface of that name.
+    #[error("the container has an interface {name} already, so that of network {network} cannot be called so")]
+    InterfaceTaken {
+        /// Asked for.
+        name: IfName,
+        /// For which network.
+        network: String,
+    },
     /// The wished address is somebody's, or nobody's to have.
     #[error("Address already in use ({addr} on network {network} {holder})")]
     AddressTaken {
@@ -484,7 +492,7 @@ impl Refusal {
         use Refusal::*;
         match self {
             NoNetwork(_) | NoSandbox(_) | NoEndpoint(_) | NoBridge(_) | NotPublished { .. } => Kind::NotFound,
-            SandboxExists(_) | NetworkExists(_) | MacTaken { .. } => Kind::Conflict,
+            SandboxExists(_) | NetworkExists(_) | MacTaken { .. } | InterfaceTaken { .. } => Kind::Conflict,
             PortTaken { .. } | PortBusy { .. } => Kind::Held,
             SameBridge { .. }
             | ForeignLink(_)

@@ -59,12 +59,8 @@ fn what_was_made_for_a_network_goes_with_it() {
     check(ETH, VLAN, "add vlan interface eth0.10\nswitch ipv6 off on eth0.10 in host\nset eth0.10 up in host");
     check(VLAN, ETH, "delete link eth0.10 in host");
     let nowhere = "net lan 192.0.2.0/24 nowhere";
-    let dummy = format!("dm-{}", crate::scenario::network_id("lan").short());
-    check(
-        "",
-        nowhere,
-        &format!("add dummy interface {dummy}\nswitch ipv6 off on {dummy} in host\nset {dummy} up in host"),
-    );
+    let own = format!("dm-{}", crate::scenario::network_id("lan").short());
+    check("", nowhere, &format!("add bridge {own}\nswitch ipv6 off on {own} in host\nset {own} up in host"));
     // It leads nobody anywhere.
     let run = format!("{nowhere}; run a on lan publish 80:80");
     assert_eq!(scene(&run).shown(), "a eth0 on lan: 192.0.2.2");

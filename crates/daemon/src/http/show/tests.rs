@@ -82,6 +82,7 @@ fn places() -> Places {
         names: vec![],
         opened: Default::default(),
         link_local: Default::default(),
+        sysctls: Default::default(),
         ports: vec![binding("0.0.0.0", 8080, 80, 1), binding("::", 8080, 80, 1), binding("127.0.0.1", 7000, 7000, 2)],
     };
     Places {
