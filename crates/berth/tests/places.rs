@@ -153,7 +153,8 @@ fn places_change_in_every_state_of_a_container() {
             let networks = ["inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", "c1"];
             assert_eq!(say(&networks), "back zoo \n");
             say(&["start", "c1"]);
-            assert_eq!(addrs(&engine, "c1"), "eth0 10.2.0.77/24, eth1 10.3.0.2/24");
+            let all = addrs(&engine, "c1");
+            assert!(all.starts_with("eth0 10.2.0.77/24, eth1 10.3.0."), "{all}");
             let store = || other.dns("127.0.0.11:53", "store").map(|reply| reply.to_string());
             assert_eq!(store().unwrap(), "NOERROR 10.2.0.77");
             // One that runs: a connection over the network that it leaves is cut.
@@ -162,7 +163,7 @@ fn places_change_in_every_state_of_a_container() {
             stream.write_all(b"x").unwrap();
             stream.read_exact(&mut [0]).unwrap();
             say(&["network", "disconnect", "back", "c1"]);
-            assert_eq!(addrs(&engine, "c1"), "eth1 10.3.0.2/24");
+            assert_eq!(addrs(&engine, "c1"), all.split(", ").nth(1).unwrap());
             assert_eq!(store().unwrap(), "NXDOMAIN");
             stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
             stream.write_all(b"y").unwrap();
@@ -226,7 +227,10 @@ fn containers_are_listed_by_their_networks() {
         engine.ok(&["network", "disconnect", "app", "b1"]);
         assert_eq!(listed(&["network=app"]), "a1");
         engine.ok(&["network", "connect", "back", "a1"]);
-        assert_eq!(both(&engine, &["ps", "--filter", "name=a1", "--format", "{{.Networks}}"]), "app,back\n");
+        // (`docker` has no order there.)
+        for out in each(&engine, &["ps", "--filter", "name=a1", "--format", "{{.Networks}}"]) {
+            assert!(["app,back\n", "back,app\n"].contains(&&*out.stdout), "{out:?}");
+        }
     });
 }
 
@@ -633,9 +637,8 @@ fn an_interface_is_called_and_set_as_asked() {
             let words =
                 ["run", "-d", "--name", name, "--network", &app, "--network", "back", "busybox", "sleep", "1000"];
             say(&engine, docker, &words);
-            assert!(
-                addrs(&engine, name).starts_with("lan7 10.1.0.") && addrs(&engine, name).contains(", eth0 10.2.0.")
-            );
+            let all = addrs(&engine, name);
+            assert!(all.contains("lan7 10.1.0.") && all.contains("eth0 10.2.0."), "{all}");
             assert_eq!(martians(name), "1");
         }
         engine.ok(&["restart", "-t", "0", "a1"]);

@@ -169,17 +169,13 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
 /// What is made for a network before its containers come: a bridge, or the interface on whose segment they are. `None` where that
 /// one is the host's.
 fn joint(network: &Network, means: &Means) -> Option<Link> {
-    let (kind, mac) = match &network.joint {
-        Joint::Bridge => return Some(bridge(network, means)),
-        Joint::Macvlan { parent: Parent::Hosts, .. } => return None,
-        Joint::Macvlan { parent: Parent::Vlan { of, id }, .. } => {
-            (LinkKind::Vlan { of: Some(of.clone()), id: *id }, None)
-        }
-        Joint::Macvlan { parent: Parent::Nowhere, .. } => (LinkKind::Bridge, Some(network.mac)),
-    };
+    if network.has_bridge() {
+        return Some(bridge(network, means));
+    }
+    let Joint::Macvlan { parent: Parent::Vlan { of, id }, .. } = &network.joint else { return None };
     // The host itself is no station there.
-    let owner = Owner::Network(network.id.short());
-    Some(Link { mac, up: true, no_ipv6: true, ..Link::down(kind, network.mtu, owner) })
+    let kind = LinkKind::Vlan { of: Some(of.clone()), id: *id };
+    Some(Link { up: true, no_ipv6: true, ..Link::down(kind, network.mtu, Owner::Network(network.id.short())) })
 }
 
 fn bridge(network: &Network, means: &Means) -> Link {
@@ -212,8 +208,10 @@ fn host_end(network: &Network, endpoint: &Endpoint, inside: Ns) -> Link {
 
 fn inner_end(network: &Network, endpoint: &Endpoint) -> Link {
     let kind = match &network.joint {
-        Joint::Bridge => LinkKind::Veth { peer: Some((Ns::Host, endpoint.host.clone())) },
-        Joint::Macvlan { mode, .. } => LinkKind::Macvlan { parent: Some(network.bridge.clone()), mode: Some(*mode) },
+        Joint::Macvlan { mode, .. } if !network.has_bridge() => {
+            LinkKind::Macvlan { parent: Some(network.bridge.clone()), mode: Some(*mode) }
+        }
+        _ => LinkKind::Veth { peer: Some((Ns::Host, endpoint.host.clone())) },
     };
     let four = network.v4.as_ref().zip(endpoint.addr4).and_then(|(v4, addr)| on(v4, addr));
     let six = network.v6.as_ref().zip(endpoint.addr6).and_then(|(v6, addr)| on(v6, addr));

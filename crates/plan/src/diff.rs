@@ -391,7 +391,7 @@ impl Link {
 
     /// Stations may be on its segment.
     fn is_parent(&self) -> bool {
-        matches!(self.kind, LinkKind::Vlan { .. } | LinkKind::Bridge)
+        matches!(self.kind, LinkKind::Vlan { .. })
     }
 
     /// Its packets leave by another interface.

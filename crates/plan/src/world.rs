@@ -155,7 +155,8 @@ pub enum Parent {
         /// The VLAN, 1 to 4094.
         id: u16,
     },
-    /// It was made for the network, and leads nowhere: a bridge without ports, which every kernel has that berth runs on.
+    /// There is none: a bridge of the host's joins them, to which nobody else belongs. (An interface that leads nowhere would do as
+    /// well, but what comes from a bridge is looked at.)
     Nowhere,
 }
 
@@ -170,7 +171,7 @@ impl Network {
 
     /// Its containers are joined by a bridge of the host's.
     pub fn has_bridge(&self) -> bool {
-        self.joint == Joint::Bridge
+        matches!(self.joint, Joint::Bridge | Joint::Macvlan { parent: Parent::Nowhere, .. })
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Facts, macvlan};
 use crate::around::NARROW;
 use crate::ids::{IfName, Mac, NetworkId};
 use crate::ipam::{self, Block, Pool};
-use crate::world::{About, Change, Fact, GatewayMode, Joint, MacvlanMode, Network, Parent, Subnet, World};
+use crate::world::{About, Change, Fact, GatewayMode, Joint, MacvlanMode, Network, Subnet, World};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -156,7 +156,8 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     if !wish.ipv4 && !wish.ipv6 {
         return Err(Refusal::NoFamily);
     }
-    if wish.macvlan.is_none() {
+    let wish = &among_themselves(wish);
+    if !on_segment(wish) {
         apart_by_rules(world, wish)?;
     }
     if !wish.internal && [wish.mode4, wish.mode6].contains(&GatewayMode::Isolated) {
@@ -182,8 +183,6 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     if let Some(most) = room.filter(|most| mtu > *most) {
         return Err(Refusal::MtuOfParent { mtu, network: wish.name.clone(), parent: bridge, most });
     }
-    // An interface that leads nowhere leads nobody out.
-    let nowhere = matches!(joint, Joint::Macvlan { parent: Parent::Nowhere, .. });
     let (four, six) = by_family(wish)?;
     let families = Families { world, facts, wish, bridge: &bridge };
     let v4: Option<Subnet<Ipv4Net, Ipv4Addr>> = wish.ipv4.then(|| families.subnet(four)).transpose()?;
@@ -204,13 +203,28 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         mtu,
         icc: wish.icc,
         masquerade: wish.masquerade && !wish.internal && wish.macvlan.is_none(),
-        internal: wish.internal || nowhere,
+        internal: wish.internal,
         host_ip: wish.host_ip,
         unnumbered: wish.unnumbered,
         trusted: wish.trusted.clone(),
         prefix: wish.prefix.clone(),
         about: wish.about.clone(),
     })])
+}
+
+/// Its containers are stations of a segment on which others are too.
+fn on_segment(wish: &NetworkWish) -> bool {
+    wish.macvlan.as_ref().is_some_and(|macvlan| macvlan.parent.is_some())
+}
+
+/// Without a parent there is nobody but the containers: no way out, and not even the host.
+fn among_themselves(wish: &NetworkWish) -> NetworkWish {
+    let mut wish = wish.clone();
+    if let Some(macvlan) = wish.macvlan.as_ref().filter(|macvlan| macvlan.parent.is_none()) {
+        wish.icc = macvlan.mode != MacvlanMode::Private;
+        (wish.internal, wish.mode4, wish.mode6) = (true, GatewayMode::Isolated, GatewayMode::Isolated);
+    }
+    wish
 }
 
 /// The largest packet of IP, in bytes.
@@ -335,7 +349,7 @@ impl Families<'_> {
         let gateway = gateway::<N>(net, wish.gateway.and_then(N::addr), &reserved)?;
         let default_gateway = default_gateway.filter(|hop| *hop != gateway);
         let mode = match N::NAME {
-            _ if self.wish.macvlan.is_some() => GatewayMode::Segment,
+            _ if on_segment(self.wish) => GatewayMode::Segment,
             "IPv6" => self.wish.mode6,
             _ => self.wish.mode4,
         };

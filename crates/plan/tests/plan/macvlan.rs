@@ -58,13 +58,18 @@ fn the_hosts_own_interface_is_left_alone() {
 fn what_was_made_for_a_network_goes_with_it() {
     check(ETH, VLAN, "add vlan interface eth0.10\nswitch ipv6 off on eth0.10 in host\nset eth0.10 up in host");
     check(VLAN, ETH, "delete link eth0.10 in host");
+    // Without one they have a bridge that leads nobody anywhere, and not even the host is there.
     let nowhere = "net lan 192.0.2.0/24 nowhere";
     let own = format!("dm-{}", crate::scenario::network_id("lan").short());
-    check("", nowhere, &format!("add bridge {own}\nswitch ipv6 off on {own} in host\nset {own} up in host"));
-    // It leads nobody anywhere.
+    let made = steps("", nowhere);
+    assert!(made.starts_with(&format!("add bridge {own}\n")) && !made.contains("add address"), "{made}");
     let run = format!("{nowhere}; run a on lan publish 80:80");
     assert_eq!(scene(&run).shown(), "a eth0 on lan: 192.0.2.2");
-    assert!(!steps(nowhere, &run).contains("route"));
+    let started = steps(nowhere, &run);
+    assert!(started.contains("add veth") && !started.contains("route"), "{started}");
+    let shy = desired(&world("net lan 192.0.2.0/24 nowhere private; run a on lan"));
+    assert!(shy.spaces[&Ns::Host].links.values().any(|link| link.port.isolated));
+    assert!(refusals("without rules4; net lan 192.0.2.0/24 nowhere").contains("cannot be internal"));
 }
 
 #[test]
