@@ -40,7 +40,11 @@ fn both(engine: &Engine, words: &[&str]) -> String {
 fn both_json(engine: &Engine, words: &[&str]) -> Value {
     let read =
         |text: String| serde_json::from_str::<Value>(&text).unwrap_or_else(|err| panic!("{words:?}: {err}: {text}"));
-    let ours = read(engine.ok(words));
+    let mut ours = read(engine.ok(words));
+    // `docker` speaks an older version of the API, in which networks do not tell how far they are used up.
+    for network in ours.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        network.remove("Status");
+    }
     if lab::has_docker() {
         assert_eq!(read(engine.docker_ok(words)), ours, "docker {words:?}");
     }

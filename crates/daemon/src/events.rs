@@ -127,13 +127,13 @@ impl Events {
 
     /// A container joined or left a network.
     pub fn network(&self, action: &str, network: &Network, container: &ContainerId) {
-        let attributes = [("container", container.as_str()), ("name", &network.name), ("type", "bridge")];
+        let attributes = [("container", container.as_str()), ("name", &network.name), ("type", network.driver())];
         self.tell(Kind::Network, action, network.id.as_str(), owned(&attributes));
     }
 
     /// A network was made (`create`) or removed (`destroy`).
     pub fn network_itself(&self, action: &str, network: &Network) {
-        let attributes = [("name", network.name.as_str()), ("type", "bridge")];
+        let attributes = [("name", network.name.as_str()), ("type", network.driver())];
         self.tell(Kind::Network, action, network.id.as_str(), owned(&attributes));
     }
 

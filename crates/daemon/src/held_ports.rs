@@ -340,6 +340,8 @@ mod tests {
             priority: 0,
             names: Vec::new(),
             opened: Default::default(),
+            link_local: Default::default(),
+            sysctls: Default::default(),
             ports: rows.iter().map(row).collect(),
         }
     }

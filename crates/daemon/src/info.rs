@@ -75,7 +75,7 @@ pub fn info(engine: &Engine) -> Value {
         "DriverStatus": [["Data Root", config.data_root], ["Layers", "shared"]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "macvlan", "null"],
             "Authorization": null,
             "Log": ["json-file", "local", "none"],
         },

@@ -537,6 +537,7 @@ impl NetworkOwner {
                 .flat_map(|(_, addrs)| addrs.iter().copied())
                 .collect(),
             links: host.links.iter().filter(|(_, link)| !link.ours).map(|(name, _)| name.clone()).collect(),
+            mtus: host.links.iter().map(|(name, link)| (name.clone(), link.mtu)).collect(),
             ports: self.around.ports.clone(),
             default_mtu: host.default_mtu,
             resolvers: ResolvConf::parse(&resolv).servers.iter().map(|server| server.addr).collect(),
@@ -604,7 +605,8 @@ impl NetworkOwner {
         debug!(steps = plan.len(), failed = failed.len(), took = ?started.elapsed(), "carried out");
         // After a failure the model may be wrong about what is there: look again next time.
         self.have = (failed.is_empty() && !drifted).then_some(now);
-        failed.into_iter().map(|(owner, error)| (owner, error.to_string())).collect()
+        // With the kernel's own word, for whoever asked for it.
+        failed.into_iter().map(|(owner, error)| (owner, format!("{error}: {}", error.errno))).collect()
     }
 
     fn everybody_failed(&self, text: &str) -> BTreeMap<Owner, String> {

@@ -1,7 +1,7 @@
 //! The host's namespace and its sandboxes: carries out operations.
 
 use crate::fault::Refused;
-use crate::link::{self, Kind, Pair};
+use crate::link::{self, Kind, Pair, Station};
 use crate::listeners::{Door, Doors};
 use crate::nft::Nft;
 use crate::rtnetlink::Rtnetlink;
@@ -38,6 +38,8 @@ pub struct Host {
     pub(crate) stub: Table,
     /// Links that cannot speak IPv6 and were told not to: the setting itself does not exist for them.
     pub(crate) silent: BTreeSet<(Ns, IfName)>,
+    /// Further settings of links, as they were set.
+    pub(crate) sysctls: BTreeMap<(Ns, IfName), BTreeMap<String, String>>,
 }
 
 impl Host {
@@ -57,6 +59,7 @@ impl Host {
             doors: Doors::Kept(BTreeMap::new()),
             stub: stub::table(),
             silent: BTreeSet::new(),
+            sysctls: BTreeMap::new(),
         })
     }
 
@@ -112,6 +115,12 @@ impl Host {
                 Ok(())
             }
             Op::AddVeth { .. } => self.add_veth(op),
+            Op::AddVlan { name, of, id, mtu, owner } => {
+                let of = self.index(of)?;
+                let add = |host: &mut Host| link::add_vlan(&mut host.rt, name, of, *id, *mtu, owner);
+                self.make(name, add).map_err(|refused| refused.about(format!("link {name}")))
+            }
+            Op::AddMacvlan { .. } => self.add_macvlan(op),
             Op::DelLink { ns, name } => self.with_link(ns, name, |rt, seen| link::delete(rt, seen.index)),
             Op::SetMaster { name, master } => {
                 let master = master.as_ref().map(|master| self.bridge(master)).transpose()?.unwrap_or(0);
@@ -132,6 +141,7 @@ impl Host {
             }
             Op::SetUp { ns, name, up } => self.with_link(ns, name, |rt, seen| link::set_up(rt, seen.index, *up)),
             Op::SetNoIpv6 { ns, name, off } => self.set_no_ipv6(ns, name, *off),
+            Op::SetSysctls { ns, name, sysctls } => self.set_sysctls(ns, name, sysctls),
             Op::AddAddr { ns, name, addr } => {
                 let add = self.with_link_raw(ns, name, |rt, seen| address::add(rt, seen.index, *addr))?;
                 add.map_err(|refused| refused.about(format!("address {addr} on {name}")))
@@ -170,11 +180,52 @@ impl Host {
             Some(space) => outer_ends(&mut self.rt, space).map_err(about)?,
             None => Vec::new(),
         };
+        self.delete_stations(id).map_err(about)?;
         // First, for its sockets hold the namespace.
         self.doors.take(Door::Closed(id.clone()));
         self.spaces.delete(id).map_err(about)?;
+        self.sysctls.retain(|(ns, _), _| *ns != Ns::Of(id.clone()));
         self.dying.add(ends);
         Ok(())
+    }
+
+    /// The kernel takes its time with a namespace, and as long as a station is there nobody else of its parent can have its
+    /// Ethernet address: not even the same container, started again.
+    fn delete_stations(&mut self, id: &SandboxId) -> Result<(), Refused> {
+        let Some(space) = self.spaces.get(id)? else { return Ok(()) };
+        for seen in link::all(&mut space.rt)? {
+            if matches!(seen.kind, Kind::Macvlan(_)) && seen.ours {
+                match link::delete(&mut space.rt, seen.index) {
+                    Err(refused) if refused.errno != libc::ENODEV => return Err(refused),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_macvlan(&mut self, op: &Op) -> Result<(), Errno> {
+        let Op::AddMacvlan { parent, mode, inner, into, mac, mtu, owner } = op else { return Ok(()) };
+        let about = |refused: Refused| refused.about(format!("link {inner} on {parent} in {}", Ns::Of(into.clone())));
+        let missing = || Errno::Missing(Ns::Of(into.clone()).to_string());
+        let index = self.index(parent)?;
+        let space = self.spaces.get(into).map_err(about)?.ok_or_else(missing)?;
+        let station = Station { parent: index, mode: *mode, inner, into: space.as_fd(), mac: *mac, mtu: *mtu };
+        link::add_station(&mut self.rt, &station).map_err(about)?;
+        link::finish(&mut space.rt, inner, None, owner).map_err(|refused| {
+            // Nothing is left of a refused operation. Should this fail too, the next look shows the link.
+            let _ = link::delete_named(&mut space.rt, inner);
+            about(refused)
+        })?;
+        self.silent.remove(&(Ns::Of(into.clone()), inner.clone()));
+        self.sysctls.remove(&(Ns::Of(into.clone()), inner.clone()));
+        Ok(())
+    }
+
+    /// The index of an interface of the host's, whoever made it.
+    fn index(&mut self, name: &IfName) -> Result<u32, Errno> {
+        let seen = link::named(&mut self.rt, name).map_err(|refused| refused.about(format!("link {name}")))?;
+        Ok(seen.index)
     }
 
     fn set_resolver(&mut self, id: &SandboxId, on: bool) -> Result<(), Errno> {
@@ -217,6 +268,7 @@ impl Host {
             Ok(Some(())) => {
                 self.silent.remove(&(Ns::Host, host.clone()));
                 self.silent.remove(&(about_space(), inner.clone()));
+                self.sysctls.remove(&(about_space(), inner.clone()));
                 Ok(())
             }
             Ok(None) => Err(Errno::Missing(about_space().to_string())),
@@ -331,6 +383,18 @@ impl Host {
         }
         let link = name.clone();
         self.in_space(ns, move || sysctl::no_ipv6(&link, off), || format!("IPv6 of link {name}"))
+    }
+
+    fn set_sysctls(&mut self, ns: &Ns, name: &IfName, sysctls: &BTreeMap<String, String>) -> Result<(), Errno> {
+        let (link, settings) = (name.clone(), sysctls.clone());
+        let about = || format!("settings of link {name}");
+        self.in_space(
+            ns,
+            move || settings.iter().try_for_each(|(key, value)| sysctl::of_link(&link, key, value)),
+            about,
+        )?;
+        self.sysctls.insert((ns.clone(), name.clone()), sysctls.clone());
+        Ok(())
     }
 
     fn in_space(

@@ -8,12 +8,14 @@ use crate::{marks, sysctl};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage as Request;
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoMacVlan,
+    InfoPortData, InfoPortKind, InfoVeth, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    MacVlanMode,
 };
 use plan::ids::{IfName, Mac};
 use plan::netstate::BridgePort;
 use plan::nft::Owner;
+use plan::world::MacvlanMode;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// linux/if_link.h
@@ -40,9 +42,9 @@ pub(crate) struct Seen {
     pub port: BridgePort,
     /// `net.ipv4.conf.IF.route_localnet`
     pub route_localnet: bool,
-    /// The other end's index in its own namespace.
+    /// The index of the other end, or of the interface that it is on, in that one's own namespace.
     pub peer: Option<u32>,
-    /// The other end's namespace, if it is another one.
+    /// That namespace, if it is another one.
     pub peer_space: Option<i32>,
     /// `net.ipv6.conf.IF.disable_ipv6`
     pub no_ipv6: bool,
@@ -59,6 +61,10 @@ pub(crate) enum Kind {
     Loopback,
     Bridge,
     Veth,
+    /// With its number.
+    Vlan(u16),
+    /// With its mode, where it is one of those that are made here.
+    Macvlan(Option<MacvlanMode>),
     Other,
 }
 
@@ -121,6 +127,62 @@ pub(crate) fn add_pair(rt: &mut Rtnetlink, pair: &Pair<'_>) -> Result<(), Refuse
     host.header.flags = LinkFlags::Up;
     host.header.change_mask = LinkFlags::Up;
     rt.request(&Request::NewLink(host), CREATE | EXCL)
+}
+
+/// A VLAN of the interface with the index `of`.
+pub(crate) fn add_vlan(
+    rt: &mut Rtnetlink,
+    name: &IfName,
+    of: u32,
+    id: u16,
+    mtu: u32,
+    owner: &Owner,
+) -> Result<(), Refused> {
+    let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id)]))];
+    let message = message(vec![
+        LinkAttribute::IfName(name.as_str().into()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::Group(marks::LINK_GROUP),
+        LinkAttribute::Link(of),
+        LinkAttribute::LinkInfo(info),
+    ]);
+    rt.request(&Request::NewLink(message), CREATE | EXCL)?;
+    finish(rt, name, None, owner).inspect_err(|_| {
+        // Nothing is left of a refused operation. Should this fail too, the next look shows the link.
+        let _ = delete_named(rt, name);
+    })
+}
+
+/// A station on the segment of an interface.
+pub(crate) struct Station<'a> {
+    /// The interface's index in the namespace that is asked.
+    pub parent: u32,
+    pub mode: MacvlanMode,
+    pub inner: &'a IfName,
+    pub into: BorrowedFd<'a>,
+    pub mac: Mac,
+    pub mtu: u32,
+}
+
+/// It is born where it belongs.
+pub(crate) fn add_station(rt: &mut Rtnetlink, station: &Station<'_>) -> Result<(), Refused> {
+    let mode = match station.mode {
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+    };
+    let info =
+        vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)]))];
+    let attributes = vec![
+        LinkAttribute::IfName(station.inner.as_str().into()),
+        LinkAttribute::Address(station.mac.0.to_vec()),
+        LinkAttribute::Mtu(station.mtu),
+        LinkAttribute::Group(marks::LINK_GROUP),
+        LinkAttribute::Link(station.parent),
+        LinkAttribute::NetNsFd(station.into.as_raw_fd()),
+        LinkAttribute::LinkInfo(info),
+    ];
+    rt.request(&Request::NewLink(message(attributes)), CREATE | EXCL)
 }
 
 /// What cannot be said in the message that makes a link: its owner, that an IPv4 address which is deleted does not
@@ -302,7 +364,30 @@ fn kind(infos: &[LinkInfo]) -> Option<Kind> {
     infos.iter().find_map(|info| match info {
         LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
         LinkInfo::Kind(InfoKind::Veth) => Some(Kind::Veth),
+        LinkInfo::Kind(InfoKind::Vlan) => Some(vlan(infos).map_or(Kind::Other, Kind::Vlan)),
+        LinkInfo::Kind(InfoKind::MacVlan) => Some(Kind::Macvlan(mode(infos))),
         LinkInfo::Kind(_) => Some(Kind::Other),
+        _ => None,
+    })
+}
+
+fn vlan(infos: &[LinkInfo]) -> Option<u16> {
+    let settings = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(settings)) => Some(settings),
+        _ => None,
+    });
+    settings?.iter().find_map(|setting| if let InfoVlan::Id(id) = setting { Some(*id) } else { None })
+}
+
+fn mode(infos: &[LinkInfo]) -> Option<MacvlanMode> {
+    let settings = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::MacVlan(settings)) => Some(settings),
+        _ => None,
+    });
+    settings?.iter().find_map(|setting| match setting {
+        InfoMacVlan::Mode(MacVlanMode::Bridge) => Some(MacvlanMode::Bridge),
+        InfoMacVlan::Mode(MacVlanMode::Private) => Some(MacvlanMode::Private),
+        InfoMacVlan::Mode(MacVlanMode::Vepa) => Some(MacvlanMode::Vepa),
         _ => None,
     })
 }

@@ -36,12 +36,17 @@ impl Host {
         let tables = self.nft.tables()?.clone();
         let mut links = self.host_links(&outside, &pairs);
         self.silence(&Ns::Host, &outside.links, &mut links);
+        let names: HashMap<u32, IfName> = outside.links.iter().map(|link| (link.index, link.name.clone())).collect();
         let (routes, forwarding) = (outside.routes, outside.forwarding);
         let host = Space { links, routes, forwarding, tables, resolver: Resolver::Absent };
         let mut state = NetState { spaces: BTreeMap::from([(Ns::Host, host)]) };
         for (id, (_, look)) in inside {
-            let mut links = inner_links(&id, &look, &pairs);
+            let mut links = inner_links(&id, &look, &pairs, &names);
             self.silence(&Ns::Of(id.clone()), &look.links, &mut links);
+            let ns = Ns::Of(id.clone());
+            for (name, link) in links.iter_mut().filter(|_| !self.sysctls.is_empty()) {
+                link.sysctls = self.sysctls.get(&(ns.clone(), name.clone())).cloned().unwrap_or_default();
+            }
             let (tables, resolver) = self.tables_inside(&id)?;
             let space = Space { links, routes: look.routes, forwarding: look.forwarding, tables, resolver };
             state.spaces.insert(Ns::Of(id), space);
@@ -95,6 +100,10 @@ impl Host {
                 let kind = match seen.kind {
                     Kind::Bridge if seen.ours => LinkKind::Bridge,
                     Kind::Bridge => LinkKind::ForeignBridge,
+                    Kind::Vlan(id) => {
+                        let of = seen.peer.filter(|_| seen.peer_space.is_none());
+                        LinkKind::Vlan { of: of.and_then(|index| names.get(&index)).map(|name| (*name).clone()), id }
+                    }
                     _ => LinkKind::Veth {
                         peer: pairs.inner.get(&seen.index).map(|(id, name)| (Ns::Of(id.clone()), name.clone())),
                     },
@@ -113,13 +122,20 @@ impl Host {
     }
 }
 
-fn inner_links(id: &SandboxId, look: &Look, pairs: &Pairs) -> BTreeMap<IfName, Link> {
+/// `outside` are the host's interfaces by their indexes.
+fn inner_links(id: &SandboxId, look: &Look, pairs: &Pairs, outside: &HashMap<u32, IfName>) -> BTreeMap<IfName, Link> {
     let shown = look.links.iter().filter(|link| link.ours || link.kind == Kind::Loopback);
     shown
         .map(|seen| {
             let (kind, mac) = match seen.kind {
                 Kind::Loopback => (LinkKind::Loopback, None),
                 Kind::Bridge => (LinkKind::Bridge, seen.mac),
+                // Of another namespace than its own; which one a sandbox does not say, and ours are the host's.
+                Kind::Macvlan(mode) => {
+                    let parent = seen.peer.filter(|_| seen.peer_space.is_some());
+                    let parent = parent.and_then(|index| outside.get(&index)).cloned();
+                    (LinkKind::Macvlan { parent, mode }, seen.mac)
+                }
                 _ => {
                     let peer = pairs.outer.get(&(id.clone(), seen.index)).map(|name| (Ns::Host, name.clone()));
                     (LinkKind::Veth { peer }, seen.mac)

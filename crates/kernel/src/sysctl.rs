@@ -91,6 +91,13 @@ pub(crate) fn no_ipv6(link: &IfName, off: bool) -> io::Result<()> {
     fs::write(setting(link, "disable_ipv6"), if off { "1" } else { "0" })
 }
 
+/// Set one of a link's settings: `net.ipv4.conf.IFNAME.log_martians`.
+pub(crate) fn of_link(link: &IfName, key: &str, value: &str) -> io::Result<()> {
+    let part = |part| if part == "IFNAME" { link.as_str() } else { part };
+    let path: PathBuf = ["/proc/sys"].into_iter().chain(key.split('.').map(part)).collect();
+    fs::write(&path, value).map_err(|err| io::Error::new(err.kind(), format!("{key}={value}: {err}")))
+}
+
 fn setting(link: &IfName, name: &str) -> PathBuf {
     ["/proc/sys/net/ipv6/conf", link.as_str(), name].iter().collect()
 }

@@ -217,10 +217,13 @@ impl Op {
     /// The namespace that it happens in.
     pub fn ns(&self) -> Ns {
         match self {
-            Op::AddSpace(id) | Op::DelSpace(id) | Op::AddVeth { into: id, .. } | Op::SetResolver { id, .. } => {
-                Ns::Of(id.clone())
-            }
+            Op::AddSpace(id)
+            | Op::DelSpace(id)
+            | Op::AddVeth { into: id, .. }
+            | Op::AddMacvlan { into: id, .. }
+            | Op::SetResolver { id, .. } => Ns::Of(id.clone()),
             Op::AddBridge { .. }
+            | Op::AddVlan { .. }
             | Op::SetMaster { .. }
             | Op::SetPort { .. }
             | Op::SetRouteLocalnet { .. }
@@ -229,6 +232,7 @@ impl Op {
             | Op::SetMtu { ns, .. }
             | Op::SetMac { ns, .. }
             | Op::SetNoIpv6 { ns, .. }
+            | Op::SetSysctls { ns, .. }
             | Op::SetUp { ns, .. }
             | Op::AddAddr { ns, .. }
             | Op::DelAddr { ns, .. }

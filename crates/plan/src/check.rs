@@ -263,7 +263,7 @@ fn endpoints(world: &World, faults: &mut Vec<Fault>) {
     }
     let mut addrs: Owners<'_, (&NetworkId, IpAddr)> = Owners::new(faults);
     for endpoint in world.endpoints.values() {
-        for addr in endpoint.addrs() {
+        for addr in endpoint.addrs().chain(endpoint.link_local.iter().copied()) {
             let who = endpoint.id.short();
             addrs.claim((&endpoint.network, addr), who.as_str(), || format!("address {addr}"));
         }
@@ -277,7 +277,8 @@ fn endpoints(world: &World, faults: &mut Vec<Fault>) {
         macs.claim((&endpoint.network, mac), who.as_str(), || format!("MAC address {mac}"));
     }
     let mut outside: Owners<'_, &IfName> = Owners::new(faults);
-    for network in world.networks.values() {
+    // Many networks may be on one interface's segment.
+    for network in world.networks.values().filter(|network| network.has_bridge()) {
         outside.claim(&network.bridge, network.id.short().as_str(), || format!("interface {}", network.bridge));
     }
     for endpoint in world.endpoints.values() {

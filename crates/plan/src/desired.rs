@@ -5,7 +5,7 @@ use crate::ipam::Block;
 use crate::links::{self, Opening, openings};
 use crate::netstate::{BridgePort, Link, LinkKind, NetState, Ns, Resolver, Route, Space};
 use crate::nft::{Owner, Table, TableName};
-use crate::world::{Change, Endpoint, Fact, GatewayMode, Means, Network, Subnet, World};
+use crate::world::{Change, Endpoint, Fact, GatewayMode, Joint, Means, Network, Parent, Subnet, World};
 use crate::{firewall, guard};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,14 @@ pub fn desired(world: &World) -> NetState {
     }
     let mut host = Space::default();
     for network in world.networks.values() {
-        host.links.insert(network.bridge.clone(), bridge(network, &world.means));
-        host.forwarding.extend(network.families().filter(|_| world.means.forward));
+        if let Some(link) = joint(network, &world.means) {
+            host.links.insert(network.bridge.clone(), link);
+        }
+        if network.has_bridge() {
+            host.forwarding.extend(network.families().filter(|_| world.means.forward));
+        }
     }
-    if !world.networks.is_empty() && (world.means.firewall4 || world.means.firewall6) {
+    if world.networks.values().any(Network::has_bridge) && (world.means.firewall4 || world.means.firewall6) {
         host.tables.insert(TableName::inet(), firewall::table(world));
         host.tables.insert(TableName::bridge(), guard::table(world));
     }
@@ -82,7 +86,7 @@ fn follow_one(state: &mut NetState, before: &World, fact: &Fact) {
                     firewall::add_endpoint(table, new, before.relay);
                     firewall::leave_alone(table, &before.means);
                 }
-                if let Some(table) = table(state, TableName::bridge()) {
+                if let Some(table) = table(state, TableName::bridge()).filter(|_| network.has_bridge()) {
                     guard::add_endpoint(table, new);
                 }
                 add_endpoint(state, network, new);
@@ -135,7 +139,9 @@ fn add_endpoint(state: &mut NetState, network: &Network, endpoint: &Endpoint) {
     space.links.insert(endpoint.inner.clone(), inner_end(network, endpoint));
     space.routes.extend(default_routes(network, endpoint));
     space.resolver = Resolver::Ready;
-    if let Some(host) = state.spaces.get_mut(&Ns::Host) {
+    if network.has_bridge()
+        && let Some(host) = state.spaces.get_mut(&Ns::Host)
+    {
         host.links.insert(endpoint.host.clone(), host_end(network, endpoint, inside));
     }
 }
@@ -158,6 +164,18 @@ fn remove_endpoint(state: &mut NetState, endpoint: &Endpoint) {
     if let Some(host) = state.spaces.get_mut(&Ns::Host) {
         host.links.remove(&endpoint.host);
     }
+}
+
+/// What is made for a network before its containers come: a bridge, or the interface on whose segment they are. `None` where that
+/// one is the host's.
+fn joint(network: &Network, means: &Means) -> Option<Link> {
+    if network.has_bridge() {
+        return Some(bridge(network, means));
+    }
+    let Joint::Macvlan { parent: Parent::Vlan { of, id }, .. } = &network.joint else { return None };
+    // The host itself is no station there.
+    let kind = LinkKind::Vlan { of: Some(of.clone()), id: *id };
+    Some(Link { up: true, no_ipv6: true, ..Link::down(kind, network.mtu, Owner::Network(network.id.short())) })
 }
 
 fn bridge(network: &Network, means: &Means) -> Link {
@@ -189,12 +207,26 @@ fn host_end(network: &Network, endpoint: &Endpoint, inside: Ns) -> Link {
 }
 
 fn inner_end(network: &Network, endpoint: &Endpoint) -> Link {
-    let kind = LinkKind::Veth { peer: Some((Ns::Host, endpoint.host.clone())) };
+    let kind = match &network.joint {
+        Joint::Macvlan { mode, .. } if !network.has_bridge() => {
+            LinkKind::Macvlan { parent: Some(network.bridge.clone()), mode: Some(*mode) }
+        }
+        _ => LinkKind::Veth { peer: Some((Ns::Host, endpoint.host.clone())) },
+    };
     let four = network.v4.as_ref().zip(endpoint.addr4).and_then(|(v4, addr)| on(v4, addr));
     let six = network.v6.as_ref().zip(endpoint.addr6).and_then(|(v6, addr)| on(v6, addr));
     let owner = Owner::Endpoint(endpoint.id.short());
-    let addrs: BTreeSet<IpNet> = four.into_iter().chain(six).collect();
-    Link { mac: Some(endpoint.mac), up: true, addrs, no_ipv6: six.is_none(), ..Link::down(kind, network.mtu, owner) }
+    let local =
+        endpoint.link_local.iter().filter_map(|addr| IpNet::new(*addr, if addr.is_ipv4() { 16 } else { 64 }).ok());
+    let addrs: BTreeSet<IpNet> = four.into_iter().chain(six).chain(local).collect();
+    Link {
+        mac: Some(endpoint.mac),
+        up: true,
+        addrs,
+        no_ipv6: six.is_none(),
+        sysctls: endpoint.sysctls.clone(),
+        ..Link::down(kind, network.mtu, owner)
+    }
 }
 
 /// An address with the length of its subnet's prefix.

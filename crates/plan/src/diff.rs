@@ -55,12 +55,17 @@ impl<'a> Round<'a> {
     fn new(have: &'a NetState, want: &'a NetState) -> Round<'a> {
         let mut spaces: BTreeSet<&Ns> = BTreeSet::from([&Ns::Host]);
         let mut outside: BTreeSet<&IfName> = BTreeSet::new();
+        let have_all = have;
         for (ns, have, want) in merge(&have.spaces, &want.spaces) {
             if *ns == Ns::Host {
                 // The other ends of pairs that differ, and of what differs there.
                 for (name, link) in differing(have, want) {
                     outside.insert(name);
                     spaces.extend(peer(link).map(|(ns, _)| ns));
+                    if link.is_parent() {
+                        // It takes those on its segment along.
+                        spaces.extend(with_stations(&have_all.spaces, name));
+                    }
                 }
             } else if have != want {
                 spaces.insert(ns);
@@ -166,6 +171,24 @@ impl<'a> Round<'a> {
                 round.take(op, "a new network's bridge", want.owner);
             }
         });
+        self.each_link(|round, ns, name, want| {
+            if *ns != Ns::Host || round.now(ns, name).is_some() {
+                return;
+            }
+            if let LinkKind::Vlan { of: Some(of), id } = &want.kind {
+                let op = Op::AddVlan { name: name.clone(), of: of.clone(), id: *id, mtu: want.mtu, owner: want.owner };
+                round.take(op, "a new network's interface", want.owner);
+            }
+        });
+        self.each_link(|round, ns, name, want| {
+            if let (LinkKind::Macvlan { parent: Some(parent), mode: Some(mode) }, Some(into), Some(mac), None) =
+                (&want.kind, sandbox(ns), want.mac, round.now(ns, name))
+            {
+                let (parent, inner, mtu, owner) = (parent.clone(), name.clone(), want.mtu, want.owner);
+                let op = Op::AddMacvlan { parent, mode: *mode, inner, into, mac, mtu, owner };
+                round.take(op, "a new endpoint's interface", owner);
+            }
+        });
         let mut pairs = Vec::new();
         self.each_link(|round, ns, name, want| {
             if *ns == Ns::Host
@@ -215,13 +238,18 @@ impl<'a> Round<'a> {
             if let Some(mac) = want.mac.filter(|_| now.mac != want.mac) {
                 round.take(Op::SetMac { ns: ns.clone(), name: name.clone(), mac }, "its recorded address", owner);
             }
-            if now.mtu != want.mtu {
+            // Who is on another interface cannot have more than that has now.
+            if now.mtu != want.mtu && !(want.is_on_another() && now.mtu < want.mtu) {
                 let op = Op::SetMtu { ns: ns.clone(), name: name.clone(), mtu: want.mtu };
                 round.take(op, "its network's", owner);
             }
             if now.no_ipv6 != want.no_ipv6 {
                 let op = Op::SetNoIpv6 { ns: ns.clone(), name: name.clone(), off: want.no_ipv6 };
                 round.take(op, "as its network has it", owner);
+            }
+            if now.sysctls != want.sysctls && !want.sysctls.is_empty() {
+                let op = Op::SetSysctls { ns: ns.clone(), name: name.clone(), sysctls: want.sysctls.clone() };
+                round.take(op, "as its endpoint has it", owner);
             }
             if ns == Ns::Host && now.master != want.master {
                 let op = Op::SetMaster { name: name.clone(), master: want.master.clone() };
@@ -336,6 +364,12 @@ fn differing<'a>(have: Option<&'a Space>, want: Option<&'a Space>) -> impl Itera
         .flat_map(|(name, have, want)| have.into_iter().chain(want).map(move |link| (name, link)))
 }
 
+/// The namespaces that have stations on the segment of an interface of the host's.
+fn with_stations<'a>(spaces: &'a BTreeMap<Ns, Space>, parent: &'a IfName) -> impl Iterator<Item = &'a Ns> {
+    let on = move |link: &Link| matches!(&link.kind, LinkKind::Macvlan { parent: Some(of), .. } if of == parent);
+    spaces.iter().filter(move |(_, space)| space.links.values().any(on)).map(|(ns, _)| ns)
+}
+
 fn peer(link: &Link) -> Option<(&Ns, &IfName)> {
     match &link.kind {
         LinkKind::Veth { peer: Some((ns, name)) } => Some((ns, name)),
@@ -353,6 +387,16 @@ fn sandbox(ns: &Ns) -> Option<SandboxId> {
 impl Link {
     fn is_bridge(&self) -> bool {
         matches!(self.kind, LinkKind::Bridge | LinkKind::ForeignBridge)
+    }
+
+    /// Stations may be on its segment.
+    fn is_parent(&self) -> bool {
+        matches!(self.kind, LinkKind::Vlan { .. })
+    }
+
+    /// Its packets leave by another interface.
+    fn is_on_another(&self) -> bool {
+        matches!(self.kind, LinkKind::Vlan { .. } | LinkKind::Macvlan { .. })
     }
 }
 

@@ -58,7 +58,10 @@ impl Fake {
     fn concerns(&self, op: &Op) -> Vec<Owner> {
         match op {
             Op::AddSpace(id) | Op::DelSpace(id) | Op::SetResolver { id, .. } => vec![Owner::Sandbox(id.short())],
-            Op::AddBridge { owner, .. } | Op::AddVeth { owner, .. } => vec![*owner],
+            Op::AddBridge { owner, .. }
+            | Op::AddVeth { owner, .. }
+            | Op::AddVlan { owner, .. }
+            | Op::AddMacvlan { owner, .. } => vec![*owner],
             Op::ChangeElements { changes, .. } => changes.iter().map(|change| change.owner).collect(),
             Op::ReplaceTable { table, .. } => {
                 table.sets.values().flat_map(|set| set.elements.values()).map(|element| element.why.owner).collect()
@@ -70,6 +73,7 @@ impl Fake {
             | Op::SetMtu { ns, name, .. }
             | Op::SetMac { ns, name, .. }
             | Op::SetNoIpv6 { ns, name, .. }
+            | Op::SetSysctls { ns, name, .. }
             | Op::SetUp { ns, name, .. }
             | Op::AddAddr { ns, name, .. }
             | Op::DelAddr { ns, name, .. } => self.owner(ns, name),

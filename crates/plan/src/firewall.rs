@@ -43,7 +43,7 @@ const RELAYED: [u8; 2] = [TCP, UDP];
 /// The table for these facts.
 pub fn table(world: &World) -> Table {
     let mut table = Table { sets: definitions(), chains: chains() };
-    for network in world.networks.values() {
+    for network in world.networks.values().filter(|network| network.has_bridge()) {
         add_network(&mut table, network);
     }
     for endpoint in world.endpoints.values() {
@@ -534,7 +534,7 @@ impl FamilySets {
         match subnet.mode {
             GatewayMode::NatUnprotected => put(table, self.unprotected, behind(), None, why("nat-unprotected")),
             GatewayMode::Routed => put(table, self.routed, behind(), None, why("routed")),
-            GatewayMode::Nat | GatewayMode::Isolated => {}
+            GatewayMode::Nat | GatewayMode::Isolated | GatewayMode::Segment => {}
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::nft::{
     Base, Chain, ChainType, Data, DataType, Element, Expr, Field, Hook, Key, Owner, Rule, Set, Table, Type, Value,
     Verdict, Why,
 };
-use crate::world::{Endpoint, World};
+use crate::world::{Endpoint, Network, World};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Before br_netfilter (`NF_BR_PRI_BRNF`, linux/netfilter_bridge.h), which is at 0.
 const EARLY: i32 = -250;
@@ -54,7 +54,8 @@ pub fn table(world: &World) -> Table {
         chains: chains.into_iter().map(|(name, base, rules)| (name.to_owned(), Chain { base, rules })).collect(),
     };
     // An endpoint without its network asks for nothing, as in `desired`.
-    for endpoint in world.endpoints.values().filter(|e| world.networks.contains_key(&e.network)) {
+    let bridged = |e: &&Endpoint| world.networks.get(&e.network).is_some_and(Network::has_bridge);
+    for endpoint in world.endpoints.values().filter(bridged) {
         add_endpoint(&mut table, endpoint);
     }
     table
@@ -197,6 +198,13 @@ fn identity(endpoint: &Endpoint) -> Vec<(&'static str, Key, &'static str)> {
         all.push(("addrs6", vec![port(), Value::Addr6(link_local(endpoint.mac.0))], "its link-local address"));
         // RFC 4862 §5.4.2
         all.push(("addrs6", vec![port(), Value::Addr6(Ipv6Addr::UNSPECIFIED)], "no address yet"));
+    }
+    for addr in &endpoint.link_local {
+        let (set, addr) = match addr {
+            IpAddr::V4(v4) => ("addrs4", Value::Addr4(*v4)),
+            IpAddr::V6(v6) => ("addrs6", Value::Addr6(*v6)),
+        };
+        all.push((set, vec![port(), addr], "its link-local address"));
     }
     all
 }

@@ -159,6 +159,11 @@ impl IfName {
         IfName(format!("veth{}", &endpoint.as_str()[..7]))
     }
 
+    /// The interface that leads nowhere of a network without a bridge: `dm-` and the short id, as Docker names it.
+    pub fn nowhere_of(network: &NetworkId) -> IfName {
+        IfName(format!("dm-{}", network.short()))
+    }
+
     /// The bridge of a user-defined network: `br-` and the short id.
     pub fn bridge_of(network: &NetworkId) -> IfName {
         IfName(format!("br-{}", network.short()))

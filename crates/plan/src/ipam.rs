@@ -3,7 +3,7 @@
 use crate::ids::ContainerId;
 use crate::world::{Rest, Subnet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How long a freed address rests before anybody else gets it, in seconds.
@@ -94,6 +94,15 @@ impl Block for Ipv6Net {
     }
 }
 
+/// How far a subnet is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Addresses that are given out, reserved, a gateway's, or nobody's to have.
+    pub used: u128,
+    /// Addresses of the range that can still be chosen.
+    pub free: u128,
+}
+
 /// Who asks, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
@@ -140,6 +149,17 @@ impl<N: Block> Subnet<N, N::Addr> {
         given_back
             .or_else(|| rested.find(|addr| !resting.get(&(*addr).into()).is_some_and(|rest| rest.at(asker.now))))
             .or_else(|| sleeping().min_by_key(|(addr, rest)| (rest.since, *addr)).map(|(addr, _)| addr))
+    }
+
+    /// How many of its addresses nobody else can have, when these are given out.
+    pub fn usage(&self, given: impl IntoIterator<Item = N::Addr>) -> Usage {
+        let ends = [self.net.first(), self.net.last()].into_iter().filter(|addr| self.net.unusable(*addr));
+        let fixed = ends.chain([self.gateway]).chain(self.default_gateway).chain(self.reserved.values().copied());
+        let used: BTreeSet<N::Addr> = fixed.chain(given).filter(|addr| self.net.holds(*addr)).collect();
+        let (first, last) = (self.range.first().number(), self.range.last().number());
+        let taken = used.iter().filter(|addr| self.range.holds(**addr)).count() as u128;
+        // Only of all of IPv6 there is one more than can be counted.
+        Usage { used: used.len() as u128, free: (last - first).saturating_add(1) - taken }
     }
 
     fn number_of(&self, addr: IpAddr) -> Option<N::Addr> {

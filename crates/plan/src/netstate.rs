@@ -3,6 +3,7 @@
 use crate::flows::Flows;
 use crate::ids::{IfName, Mac, SandboxId};
 use crate::nft::{Element, Key, Owner, Table, TableName, Why};
+use crate::world::MacvlanMode;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -98,6 +99,9 @@ pub struct Link {
     pub addrs: BTreeSet<IpNet>,
     /// IPv6 is off on it (`net.ipv6.conf.IF.disable_ipv6`).
     pub no_ipv6: bool,
+    /// Further settings that were asked for, by names such as `net.ipv4.conf.IFNAME.log_martians`, where `IFNAME` stands for its
+    /// own. What is seen is what was set here, for nobody looks them up in each round.
+    pub sysctls: BTreeMap<String, String>,
     /// Packets of the host's 127.0.0.0/8 may pass it (`net.ipv4.conf.IF.route_localnet`); looked at on bridges of ours only.
     pub route_localnet: bool,
     /// Whose it is; stands in the link's alias.
@@ -132,6 +136,20 @@ pub enum LinkKind {
     Veth {
         /// Where the other end is and how it is called there.
         peer: Option<(Ns, IfName)>,
+    },
+    /// A VLAN of another interface of the host's (IEEE 802.1Q).
+    Vlan {
+        /// That interface; `None` if it is out of sight.
+        of: Option<IfName>,
+        /// The VLAN's number.
+        id: u16,
+    },
+    /// A station on the segment of an interface of the host's, the parent; it goes with it.
+    Macvlan {
+        /// The parent; `None` if it is out of sight.
+        parent: Option<IfName>,
+        /// How it is with others of that parent; `None`: in a way of which berth makes none.
+        mode: Option<MacvlanMode>,
     },
 }
 
@@ -181,7 +199,37 @@ pub enum Op {
         /// Whose.
         owner: Owner,
     },
-    /// Delete a link, the other end of a pair with it.
+    /// Make a VLAN's interface, down.
+    AddVlan {
+        /// Its name; in the host's namespace.
+        name: IfName,
+        /// Of which interface there.
+        of: IfName,
+        /// The VLAN's number.
+        id: u16,
+        /// In bytes.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Make a station on the segment of an interface, born in its namespace, down.
+    AddMacvlan {
+        /// The interface, in the host's namespace.
+        parent: IfName,
+        /// How it is with others there.
+        mode: MacvlanMode,
+        /// The station's own name.
+        inner: IfName,
+        /// Where it is born.
+        into: SandboxId,
+        /// Its Ethernet address.
+        mac: Mac,
+        /// In bytes; no more than the parent's.
+        mtu: u32,
+        /// Whose.
+        owner: Owner,
+    },
+    /// Delete a link, the other end of a pair with it, and the stations on its segment.
     DelLink {
         /// Where.
         ns: Ns,
@@ -235,6 +283,15 @@ pub enum Op {
         name: IfName,
         /// Off?
         off: bool,
+    },
+    /// Change further settings of a link.
+    SetSysctls {
+        /// Where.
+        ns: Ns,
+        /// Which.
+        name: IfName,
+        /// All of them.
+        sysctls: BTreeMap<String, String>,
     },
     /// Up, or down.
     SetUp {

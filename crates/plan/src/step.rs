@@ -9,7 +9,7 @@ use crate::netstate::{BridgePort, Errno, Link, LinkKind, NetState, Ns, Op, Resol
 use crate::nft::Owner;
 use crate::stub;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -36,6 +36,16 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             add_link(space(state, &Ns::Host)?, name, bridge)
         }
         Op::AddVeth { .. } => add_veth(state, op),
+        Op::AddVlan { name, of, id, mtu, owner } => {
+            let kind = LinkKind::Vlan { of: Some(of.clone()), id: *id };
+            add_link(space(state, &Ns::Host)?, name, Link::down(kind, *mtu, *owner))
+        }
+        // The parent may be somebody else's, and so out of sight.
+        Op::AddMacvlan { parent, mode, inner, into, mac, mtu, owner } => {
+            let kind = LinkKind::Macvlan { parent: Some(parent.clone()), mode: Some(*mode) };
+            let station = Link { mac: Some(*mac), ..Link::down(kind, *mtu, *owner) };
+            add_link(space(state, &Ns::Of(into.clone()))?, inner, station)
+        }
         Op::DelLink { ns, name } => del_link(state, ns, name),
         Op::SetMaster { name, master } => {
             let host = space(state, &Ns::Host)?;
@@ -75,6 +85,10 @@ pub fn step(state: &mut NetState, op: &Op) -> Result<(), Errno> {
             if *off {
                 lose_ipv6(space, name);
             }
+            Ok(())
+        }
+        Op::SetSysctls { ns, name, sysctls } => {
+            link(space(state, ns)?, name)?.sysctls = sysctls.clone();
             Ok(())
         }
         Op::SetUp { ns, name, up } => {
@@ -214,8 +228,22 @@ fn del_link(state: &mut NetState, ns: &Ns, name: &IfName) -> Result<(), Errno> {
     }
     if let Some(gone) = remove_link(space, name) {
         drop_peer(state, &gone);
+        if *ns == Ns::Host {
+            drop_stations(state, name);
+        }
     }
     Ok(())
+}
+
+/// An interface takes the stations on its segment along, wherever they are.
+fn drop_stations(state: &mut NetState, parent: &IfName) {
+    for space in state.spaces.values_mut() {
+        let on = |link: &Link| matches!(&link.kind, LinkKind::Macvlan { parent: Some(of), .. } if of == parent);
+        let gone: Vec<IfName> = space.links.iter().filter(|(_, link)| on(link)).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            remove_link(space, &name);
+        }
+    }
 }
 
 fn drop_peer(state: &mut NetState, link: &Link) {
@@ -269,8 +297,20 @@ impl Link {
     /// A new link as the kernel makes it: down, alone and without addresses.
     pub fn down(kind: LinkKind, mtu: u32, owner: Owner) -> Link {
         let addrs = BTreeSet::new();
-        let (port, route_localnet) = (BridgePort::default(), false);
-        Link { kind, mac: None, mtu, up: false, master: None, port, addrs, no_ipv6: false, route_localnet, owner }
+        let (port, route_localnet, sysctls) = (BridgePort::default(), false, BTreeMap::new());
+        Link {
+            kind,
+            mac: None,
+            mtu,
+            up: false,
+            master: None,
+            port,
+            addrs,
+            no_ipv6: false,
+            sysctls,
+            route_localnet,
+            owner,
+        }
     }
 }
 
@@ -293,6 +333,10 @@ impl fmt::Display for Op {
             Op::AddVeth { host, master, inner, into, .. } => {
                 write!(f, "add veth {host} on {master} with {inner} in sandbox {}", into.short())
             }
+            Op::AddVlan { name, .. } => write!(f, "add vlan interface {name}"),
+            Op::AddMacvlan { parent, inner, into, .. } => {
+                write!(f, "add macvlan {inner} on {parent} in sandbox {}", into.short())
+            }
             Op::DelLink { ns, name } => write!(f, "delete link {name} in {ns}"),
             Op::SetMaster { name, master: Some(master) } => write!(f, "make {name} a port of {master}"),
             Op::SetMaster { name, master: None } => write!(f, "make {name} a port of nothing"),
@@ -304,6 +348,7 @@ impl fmt::Display for Op {
             Op::SetMtu { ns, name, mtu } => write!(f, "set mtu {mtu} on {name} in {ns}"),
             Op::SetMac { ns, name, mac } => write!(f, "set mac {mac} on {name} in {ns}"),
             Op::SetNoIpv6 { ns, name, off } => write!(f, "switch ipv6 {} on {name} in {ns}", on(!*off)),
+            Op::SetSysctls { ns, name, sysctls } => write!(f, "set {} sysctls of {name} in {ns}", sysctls.len()),
             Op::SetUp { ns, name, up } => write!(f, "set {name} {} in {ns}", if *up { "up" } else { "down" }),
             Op::AddAddr { ns, name, addr } => write!(f, "add address {addr} to {name} in {ns}"),
             Op::DelAddr { ns, name, addr } => write!(f, "delete address {addr} from {name} in {ns}"),

@@ -80,7 +80,7 @@ pub type Warnings = BTreeMap<About, Warning>;
 pub fn warnings(world: &World, around: &Around, had: &Warnings) -> Warnings {
     let mut all = Warnings::new();
     all.extend(around.refusing.iter().filter_map(|chain| refused(world, chain)));
-    for network in world.networks.values() {
+    for network in world.networks.values().filter(|network| network.has_bridge()) {
         all.extend(overlaps(world, around, network));
     }
     all.extend(unprotected(world));
@@ -98,7 +98,9 @@ impl Network {
 
 fn refused(world: &World, chain: &Refusing) -> Option<(About, Warning)> {
     // Nothing of an internal network is forwarded anyway.
-    let sees = |network: &&Network| !network.internal && network.families().any(|family| chain.family.has(family));
+    let sees = |network: &&Network| {
+        network.has_bridge() && !network.internal && network.families().any(|family| chain.family.has(family))
+    };
     let bridges = || world.networks.values().filter(sees).map(|network| &network.bridge);
     let strange = |patterns: &[Pattern]| -> BTreeSet<IfName> {
         bridges().filter(|bridge| !patterns.iter().any(|pattern| pattern.fits(bridge))).cloned().collect()
@@ -199,7 +201,7 @@ fn elsewhere(world: &World, around: &Around, network: &Network, subnet: IpNet) -
 
 fn unprotected(world: &World) -> Vec<(About, Warning)> {
     let mut all = Vec::new();
-    for network in world.networks.values().filter(|network| network.internal || !network.icc) {
+    for network in world.networks.values().filter(|n| n.has_bridge() && (n.internal || !n.icc)) {
         for family in network.families().filter(|family| !world.means.firewall(*family)) {
             let flag = if family == IpFamily::V4 { "--iptables" } else { "--ip6tables" };
             let kept = if network.internal { "internal" } else { "one whose containers are kept apart" };
@@ -217,7 +219,7 @@ fn not_forwarding(world: &World, around: &Around) -> Vec<(About, Warning)> {
         return Vec::new();
     }
     let needed: BTreeSet<IpFamily> =
-        world.networks.values().filter(|network| !network.internal).flat_map(Network::families).collect();
+        world.networks.values().filter(|n| n.has_bridge() && !n.internal).flat_map(Network::families).collect();
     let off = needed.difference(&around.forwarding);
     off.map(|family| {
         let (name, setting) = match family {
@@ -246,7 +248,7 @@ fn limits(world: &World, around: &Around, had: &Warnings) -> Vec<(About, Warning
         let ours = members.get(&network.id).copied().unwrap_or_default();
         let used = ours + around.ports.get(&network.bridge).copied().unwrap_or_default();
         let about = About::Ports(network.bridge.clone());
-        if near(&about, used as u128, BRIDGE_PORTS as u128) {
+        if network.has_bridge() && near(&about, used as u128, BRIDGE_PORTS as u128) {
             let (bridge, name) = (&network.bridge, &network.name);
             let text = format!(
                 "bridge {bridge} of network {name} has {used} of the {BRIDGE_PORTS} ports that a bridge can have"

@@ -67,18 +67,21 @@ pub struct Rest {
     pub container: ContainerId,
 }
 
-/// A network of kind bridge. (`none` and `host` are no facts of the network: such containers have no endpoint.)
+/// A network of containers. (`none` and `host` are no facts of the network: such containers have no endpoint.)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Its id.
     pub id: NetworkId,
     /// Its name.
     pub name: String,
-    /// The bridge device.
+    /// By what its containers are joined.
+    #[serde(default)]
+    pub joint: Joint,
+    /// The bridge device; of a network without a bridge, the interface whose segment its containers are on.
     pub bridge: IfName,
     /// The bridge was made by hand: it is used, and never made, changed or deleted.
     pub foreign_bridge: bool,
-    /// The bridge's Ethernet address.
+    /// The bridge's Ethernet address; nobody's, where there is no bridge.
     pub mac: Mac,
     /// IPv4, if on.
     pub v4: Option<Subnet<Ipv4Net, Ipv4Addr>>,
@@ -107,6 +110,69 @@ pub struct Network {
     /// What decides nothing.
     #[serde(default)]
     pub about: About,
+}
+
+/// By what the containers of a network are joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Joint {
+    /// A bridge of the host's, which routes between it and other places.
+    #[default]
+    Bridge,
+    /// They are stations of the segment of an interface, the parent, as the host is one. What they send does not pass the
+    /// host's rules, and the two do not reach each other (Linux, drivers/net/macvlan.c).
+    Macvlan {
+        /// How they are with each other.
+        mode: MacvlanMode,
+        /// Where the parent comes from.
+        parent: Parent,
+    },
+}
+
+/// How containers of one parent are with each other (`IFLA_MACVLAN_MODE`, linux/if_link.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MacvlanMode {
+    /// They reach each other directly.
+    #[default]
+    Bridge,
+    /// They do not reach each other.
+    Private,
+    /// They reach each other by a switch that sends frames back to where they came from (IEEE 802.1Qbg).
+    Vepa,
+}
+
+/// Where the parent of a network without a bridge comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parent {
+    /// It is the host's: never made, changed or deleted.
+    Hosts,
+    /// It was made for the network, and goes with it: a VLAN of an interface of the host's (IEEE 802.1Q).
+    Vlan {
+        /// That interface.
+        of: IfName,
+        /// The VLAN, 1 to 4094.
+        id: u16,
+    },
+    /// There is none: a bridge of the host's joins them, to which nobody else belongs. (An interface that leads nowhere would do as
+    /// well, but what comes from a bridge is looked at.)
+    Nowhere,
+}
+
+impl Network {
+    /// What joins its containers, in the kernel's word.
+    pub fn driver(&self) -> &'static str {
+        match self.joint {
+            Joint::Bridge => "bridge",
+            Joint::Macvlan { .. } => "macvlan",
+        }
+    }
+
+    /// Its containers are joined by a bridge of the host's.
+    pub fn has_bridge(&self) -> bool {
+        matches!(self.joint, Joint::Bridge | Joint::Macvlan { parent: Parent::Nowhere, .. })
+    }
 }
 
 /// What people noted of a network, for whoever lists it.
@@ -165,6 +231,9 @@ pub enum GatewayMode {
     Routed,
     /// The bridge has no address, so not even the host reaches them, nor they it. Of internal networks only.
     Isolated,
+    /// They leave as they are, by a router that is a neighbour of theirs; the host has no part in it. Of networks without a
+    /// bridge only.
+    Segment,
 }
 
 impl GatewayMode {
@@ -223,6 +292,12 @@ pub struct Endpoint {
     pub addr4: Option<Ipv4Addr>,
     /// IPv6.
     pub addr6: Option<Ipv6Addr>,
+    /// Further addresses of its own link (`--link-local-ip`), of 169.254.0.0/16 and fe80::/64.
+    #[serde(default)]
+    pub link_local: BTreeSet<IpAddr>,
+    /// Settings of its interface, as `netstate::Link::sysctls` has them.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// The sandbox's default routes go this way.
     pub gateway: bool,
     /// Only the default route of IPv4 does: the one of IPv6 goes by an endpoint without IPv4.

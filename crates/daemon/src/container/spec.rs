@@ -2,7 +2,7 @@
 //! image's configuration; `oci` turns it into what an OCI runtime reads.
 
 use super::health::Check;
-use plan::ids::{ContainerId, Mac, NetworkId};
+use plan::ids::{ContainerId, IfName, Mac, NetworkId};
 use plan::world::Proto;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,11 +196,20 @@ pub struct PlaceSpec {
     pub ip4: Option<Ipv4Addr>,
     /// `--ip6`
     pub ip6: Option<Ipv6Addr>,
+    /// `--link-local-ip`
+    #[serde(default)]
+    pub link_local: BTreeSet<IpAddr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
     /// `gw-priority`: the highest leads out.
     pub priority: i64,
-    /// `driver-opt`, of which berth knows none: they are shown as they were given.
+    /// What the interface is called (`driver-opt=com.docker.network.endpoint.ifname`).
+    #[serde(default)]
+    pub interface: Option<IfName>,
+    /// Its settings (`driver-opt=com.docker.network.endpoint.sysctls`), with `IFNAME` for its name.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// `driver-opt`, as they were given; others than those above do nothing.
     pub driver_opts: BTreeMap<String, String>,
     /// `--link` on a network of the user's, in order.
     #[serde(default)]

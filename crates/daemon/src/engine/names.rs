@@ -61,6 +61,10 @@ impl Engine {
     pub(super) fn tell_places(&self, container: &Container, came: &[IpAddr], gone: &[IpAddr]) {
         self.tell_called(container);
         self.tell_asker(container);
+        // Who was on no network had nobody to ask by it.
+        if let Err(error) = self.write_resolv_conf(container) {
+            warn!(container = %container.name, %error, "its resolv.conf is not as its networks are");
+        }
         let hostname = self.host_name_of(container);
         self.edit_hosts(container, |text| names::moved(text, came, gone, &hostname, &container.spec.domainname));
     }

@@ -85,7 +85,7 @@ impl Engine {
         let world = self.net.world();
         let known = places.iter().filter_map(|place| Some((place, find(&world, &place.network).ok()?)));
         for (place, network) in known {
-            endpoint_settings(network, place.ip4, place.ip6).map_err(refused)?;
+            endpoint_settings(network, place.ip4, place.ip6, &place.link_local).map_err(refused)?;
         }
         Ok(())
     }
@@ -151,6 +151,9 @@ impl Engine {
         Ok(AttachWish {
             ip4: place.ip4,
             ip6: place.ip6,
+            link_local: place.link_local.clone(),
+            inner: place.interface.clone(),
+            sysctls: place.sysctls.clone(),
             mac: place.mac,
             priority: place.priority,
             // The default bridge has no such service.
@@ -213,7 +216,7 @@ impl Engine {
             let (name, network) = (&container.name, &network.name);
             return Err(Error::Forbidden(format!("endpoint with name {name} already exists in network {network}")));
         }
-        endpoint_settings(&network, place.ip4, place.ip6).map_err(refused)?;
+        endpoint_settings(&network, place.ip4, place.ip6, &place.link_local).map_err(refused)?;
         let mut chosen = Vec::new();
         if let Some(sandbox) = sandbox {
             let mut wish = AttachWish { sandbox: sandbox.clone(), ..self.attach_wish(&container, &place, &network)? };
@@ -233,6 +236,7 @@ impl Engine {
             keep_places(container, &chosen);
         });
         self.store.put_container(&container)?;
+        self.tell_called(&container);
         if !chosen.is_empty() {
             let here = chosen.iter().filter(|(_, on)| on.id == network.id);
             let came: Vec<IpAddr> = here.flat_map(|(endpoint, _)| endpoint.addrs()).collect();

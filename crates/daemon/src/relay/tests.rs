@@ -60,6 +60,8 @@ impl Rig {
             priority: 0,
             names: Vec::new(),
             opened: Default::default(),
+            link_local: Default::default(),
+            sysctls: Default::default(),
             ports: inner.map(port).into_iter().collect(),
         };
         self.world.write().unwrap().endpoints.insert(endpoint.id.clone(), endpoint);

@@ -47,6 +47,7 @@ fn world(dice: &mut Dice) -> World {
         let net = format!("fd00:{n}::/64").parse().unwrap();
         let v6 = six.then(|| Subnet { mode: mode(dice), ..Subnet::new(net, format!("fd00:{n}::1").parse().unwrap()) });
         let network = Network {
+            joint: Default::default(),
             bridge: format!("br{n}").parse().unwrap(),
             name: format!("n{n}"),
             foreign_bridge: false,
@@ -106,6 +107,8 @@ fn world(dice: &mut Dice) -> World {
                 mac: Mac([2, 0x42, 1, at as u8, 0, host as u8]),
                 addr4,
                 addr6,
+                link_local: Default::default(),
+                sysctls: Default::default(),
                 gateway: at == 0,
                 gateway4: false,
                 gateway6: false,

@@ -11,6 +11,7 @@ fn world() -> World {
     let (net4, net6) = ("10.1.0.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap());
     let (gateway4, gateway6) = ("10.1.0.1".parse().unwrap(), "fd00:1::1".parse().unwrap());
     let made = Network {
+        joint: Default::default(),
         id: network.clone(),
         name: "app".into(),
         bridge: "br0".parse().unwrap(),
@@ -53,6 +54,8 @@ fn world() -> World {
         priority: 0,
         names: Vec::new(),
         opened: Default::default(),
+        link_local: Default::default(),
+        sysctls: Default::default(),
         ports: vec![port("0.0.0.0", 8080, 80, 1), port("192.0.2.1", 9000, 9000, 10), port("::", 8080, 80, 1)],
         id: endpoint.clone(),
     };

@@ -27,8 +27,14 @@ pub struct AttachWish {
     pub ip4: Option<Ipv4Addr>,
     /// `--ip6`
     pub ip6: Option<Ipv6Addr>,
+    /// `--link-local-ip`
+    pub link_local: BTreeSet<IpAddr>,
     /// `--mac-address`
     pub mac: Option<Mac>,
+    /// What the interface inside is called; `None` is the next name that is free.
+    pub inner: Option<IfName>,
+    /// Settings of that interface, by names such as `net.ipv4.conf.IFNAME.log_martians`.
+    pub sysctls: BTreeMap<String, String>,
     /// The higher wins the default route (`gw-priority`).
     pub priority: i64,
     /// By which names it is found there: the container's, its aliases, its short id.
@@ -53,7 +59,10 @@ impl AttachWish {
             container_name: container_name.into(),
             ip4: None,
             ip6: None,
+            link_local: BTreeSet::new(),
             mac: None,
+            inner: None,
+            sysctls: BTreeMap::new(),
             priority: 0,
             names: Vec::new(),
             promised: BTreeSet::new(),
@@ -106,14 +115,19 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         let (name, network) = (wish.container_name.clone(), network.name.clone());
         return Err(Refusal::AlreadyAttached { name, network });
     }
-    endpoint_settings(network, wish.ip4, wish.ip6)?;
+    endpoint_settings(network, wish.ip4, wish.ip6, &wish.link_local)?;
     let place = Place::new(world, facts, network, sandbox, wish);
     place.port_left(facts)?;
     let addr4 = network.v4.as_ref().map(|v4| place.addr(v4, wish.ip4, wish.previous.addr4, "IPv4")).transpose()?;
     let addr6 = network.v6.as_ref().map(|v6| place.addr(v6, wish.ip6, wish.previous.addr6, "IPv6")).transpose()?;
+    place.link_local(&wish.link_local)?;
     let mac = place.mac(wish, addr4)?;
     let taken_inside: BTreeSet<&IfName> = own.iter().map(|e| &e.inner).collect();
-    let inner = (0..=u16::MAX).map(|n| inner_name(network, n)).find(|name| !taken_inside.contains(name));
+    if let Some(name) = wish.inner.as_ref().filter(|name| taken_inside.contains(name) || **name == IfName::loopback()) {
+        return Err(Refusal::InterfaceTaken { name: name.clone(), network: network.name.clone() });
+    }
+    let free = || (0..=u16::MAX).map(|n| inner_name(network, n)).find(|name| !taken_inside.contains(name));
+    let inner = wish.inner.clone().or_else(free);
     let endpoint = Endpoint {
         id: wish.id.clone(),
         network: wish.network.clone(),
@@ -125,6 +139,8 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
         mac,
         addr4,
         addr6,
+        link_local: wish.link_local.clone(),
+        sysctls: wish.sysctls.clone(),
         gateway: false,
         gateway4: false,
         gateway6: false,
@@ -150,7 +166,12 @@ pub fn attach(world: &World, facts: &Facts, wish: &AttachWish) -> Result<Change,
 ///
 /// # Errors
 /// `EndpointSettings` with all that is wrong.
-pub fn endpoint_settings(network: &Network, ip4: Option<Ipv4Addr>, ip6: Option<Ipv6Addr>) -> Result<(), Refusal> {
+pub fn endpoint_settings(
+    network: &Network,
+    ip4: Option<Ipv4Addr>,
+    ip6: Option<Ipv6Addr>,
+    link_local: &BTreeSet<IpAddr>,
+) -> Result<(), Refusal> {
     let mut problems = Vec::new();
     if network.name == DEFAULT_BRIDGE && (ip4.is_some() || ip6.is_some()) {
         problems.push(SettingsProblem::DefaultBridge);
@@ -165,6 +186,8 @@ pub fn endpoint_settings(network: &Network, ip4: Option<Ipv4Addr>, ip6: Option<I
     {
         problems.push(SettingsProblem::Outside(addr.into()));
     }
+    let silent = |addr: &&IpAddr| if addr.is_ipv4() { network.v4.is_none() } else { network.v6.is_none() };
+    problems.extend(link_local.iter().filter(silent).map(|addr| SettingsProblem::NoFamily { addr: *addr }));
     if problems.is_empty() {
         Ok(())
     } else {
@@ -199,6 +222,9 @@ impl<'a> Place<'a> {
     /// A second bridge behind the same network would be another segment, on which neighbours do not hear each other; so a full
     /// bridge takes no more.
     fn port_left(&self, facts: &Facts) -> Result<(), Refusal> {
+        if !self.network.has_bridge() {
+            return Ok(());
+        }
         let strangers = facts.ports.get(&self.network.bridge).copied().unwrap_or_default();
         if self.others.len() + strangers < BRIDGE_PORTS {
             return Ok(());
@@ -240,6 +266,17 @@ impl<'a> Place<'a> {
             .or_else(|| free(&|addr| taken.contains(&addr)));
         let (network, id) = (&self.network.name, &self.network.id);
         free.ok_or_else(|| Refusal::NoAddress { family, network: network.clone(), id: id.clone() })
+    }
+
+    /// Link-local addresses are nobody's to give, so they are only looked at for who has them.
+    fn link_local(&self, wish: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
+        for addr in wish {
+            if let Some(other) = self.others.iter().find(|e| e.link_local.contains(addr)) {
+                let (network, holder) = (self.network.name.clone(), format!("belongs to `{}`", other.container_name));
+                return Err(Refusal::AddressTaken { addr: *addr, network, holder });
+            }
+        }
+        Ok(())
     }
 
     fn mac(&self, wish: &AttachWish, addr4: Option<Ipv4Addr>) -> Result<Mac, Refusal> {

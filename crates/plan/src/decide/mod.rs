@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 mod attach;
 mod lead;
+mod macvlan;
 mod network;
 mod publish;
 mod refusal;
@@ -20,11 +21,11 @@ mod typed;
 pub use attach::{AttachWish, Kept, Previous, attach, endpoint_settings};
 pub use lead::{Handover, handovers};
 pub(crate) use network::subnets;
-pub use network::{DEFAULT_BRIDGE, NetworkWish, SubnetWish, default_mtu, network};
+pub use network::{DEFAULT_BRIDGE, MacvlanWish, NetworkWish, SubnetWish, default_mtu, network};
 pub(crate) use publish::is_private;
 pub use publish::{publish, unpublish};
 pub use refusal::{ConfigProblem, Kind, Refusal, SettingsProblem};
-pub use typed::{bip, endpoint_addresses, mac};
+pub use typed::{EndpointAddresses, bip, endpoint_addresses, mac};
 
 /// What a choice must know about the host; read anew for each request.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Facts {
     pub addrs: Vec<IpNet>,
     /// Interfaces of the host that are not ours.
     pub links: BTreeSet<IfName>,
+    /// Their MTUs, in bytes, as far as they are known.
+    pub mtus: BTreeMap<IfName, u32>,
     /// How many ports of each bridge are others'.
     pub ports: BTreeMap<IfName, usize>,
     /// The MTU of the host's way out, in bytes; `None` if it has none.
@@ -67,6 +70,7 @@ impl Default for Facts {
             far_routes: Vec::new(),
             addrs: Vec::new(),
             links: BTreeSet::new(),
+            mtus: BTreeMap::new(),
             ports: BTreeMap::new(),
             default_mtu: None,
             resolvers: Vec::new(),

@@ -1,11 +1,11 @@
 //! A network's addresses, bridge and settings.
 
-use super::Facts;
 use super::refusal::{ConfigProblem, Refusal};
+use super::{Facts, macvlan};
 use crate::around::NARROW;
 use crate::ids::{IfName, Mac, NetworkId};
 use crate::ipam::{self, Block, Pool};
-use crate::world::{About, Change, Fact, GatewayMode, Network, Subnet, World};
+use crate::world::{About, Change, Fact, GatewayMode, Joint, MacvlanMode, Network, Subnet, World};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,6 +22,8 @@ pub struct NetworkWish {
     pub name: String,
     /// The bridge's name; without one it is made of the id.
     pub bridge: Option<IfName>,
+    /// No bridge: stations on the segment of an interface.
+    pub macvlan: Option<MacvlanWish>,
     /// The bridge was made by hand, and these are its addresses (`--bridge`).
     pub foreign: Option<Vec<IpNet>>,
     /// IPv4 is on.
@@ -63,6 +65,7 @@ impl NetworkWish {
             id,
             name: name.into(),
             bridge: None,
+            macvlan: None,
             foreign: None,
             ipv4: true,
             ipv6: false,
@@ -81,6 +84,15 @@ impl NetworkWish {
             about: About::default(),
         }
     }
+}
+
+/// The interface on whose segment a network's containers shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MacvlanWish {
+    /// How they are with each other.
+    pub mode: MacvlanMode,
+    /// `-o parent=`: an interface of the host's, or `eth0.10` for a VLAN of one; `None` is one that leads nowhere.
+    pub parent: Option<String>,
 }
 
 /// Addresses as they are wished for, of one family.
@@ -144,7 +156,10 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     if !wish.ipv4 && !wish.ipv6 {
         return Err(Refusal::NoFamily);
     }
-    apart_by_rules(world, wish)?;
+    let wish = &among_themselves(wish);
+    if !on_segment(wish) {
+        apart_by_rules(world, wish)?;
+    }
     if !wish.internal && [wish.mode4, wish.mode6].contains(&GatewayMode::Isolated) {
         return Err(Refusal::IsolatedOutwards);
     }
@@ -154,12 +169,20 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     if wish.ipv6 && !facts.has_ipv6 {
         return Err(Refusal::NoIpv6(wish.name.clone()));
     }
-    let mtu = wish.mtu.unwrap_or_else(|| default_mtu(facts.default_mtu, wish.ipv6));
+    let (joint, bridge) = match &wish.macvlan {
+        None => (Joint::Bridge, bridge(world, facts, wish)?),
+        Some(macvlan) => macvlan::joint(world, facts, &wish.id, macvlan)?,
+    };
+    let room = macvlan::most(facts, &joint, &bridge);
+    let usual = room.or(facts.default_mtu);
+    let mtu = wish.mtu.unwrap_or_else(|| default_mtu(usual, wish.ipv6));
     let least = least_mtu(wish.ipv6);
     if !(least..=MOST_MTU).contains(&mtu) {
         return Err(Refusal::Mtu { mtu, network: wish.name.clone(), least });
     }
-    let bridge = bridge(world, facts, wish)?;
+    if let Some(most) = room.filter(|most| mtu > *most) {
+        return Err(Refusal::MtuOfParent { mtu, network: wish.name.clone(), parent: bridge, most });
+    }
     let (four, six) = by_family(wish)?;
     let families = Families { world, facts, wish, bridge: &bridge };
     let v4: Option<Subnet<Ipv4Net, Ipv4Addr>> = wish.ipv4.then(|| families.subnet(four)).transpose()?;
@@ -171,6 +194,7 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
     Ok(vec![Fact::Network(Network {
         id: wish.id.clone(),
         name: wish.name.clone(),
+        joint,
         bridge,
         foreign_bridge: wish.foreign.is_some(),
         mac,
@@ -178,7 +202,7 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         v6,
         mtu,
         icc: wish.icc,
-        masquerade: wish.masquerade && !wish.internal,
+        masquerade: wish.masquerade && !wish.internal && wish.macvlan.is_none(),
         internal: wish.internal,
         host_ip: wish.host_ip,
         unnumbered: wish.unnumbered,
@@ -186,6 +210,21 @@ pub fn network(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<Chang
         prefix: wish.prefix.clone(),
         about: wish.about.clone(),
     })])
+}
+
+/// Its containers are stations of a segment on which others are too.
+fn on_segment(wish: &NetworkWish) -> bool {
+    wish.macvlan.as_ref().is_some_and(|macvlan| macvlan.parent.is_some())
+}
+
+/// Without a parent there is nobody but the containers: no way out, and not even the host.
+fn among_themselves(wish: &NetworkWish) -> NetworkWish {
+    let mut wish = wish.clone();
+    if let Some(macvlan) = wish.macvlan.as_ref().filter(|macvlan| macvlan.parent.is_none()) {
+        wish.icc = macvlan.mode != MacvlanMode::Private;
+        (wish.internal, wish.mode4, wish.mode6) = (true, GatewayMode::Isolated, GatewayMode::Isolated);
+    }
+    wish
 }
 
 /// The largest packet of IP, in bytes.
@@ -217,7 +256,7 @@ fn apart_by_rules(world: &World, wish: &NetworkWish) -> Result<(), Refusal> {
 
 fn bridge(world: &World, facts: &Facts, wish: &NetworkWish) -> Result<IfName, Refusal> {
     let bridge = wish.bridge.clone().unwrap_or_else(|| IfName::bridge_of(&wish.id));
-    if let Some(other) = world.networks.values().find(|n| n.bridge == bridge) {
+    if let Some(other) = world.networks.values().find(|n| n.bridge == bridge && n.has_bridge()) {
         return Err(Refusal::SameBridge { id: other.id.clone(), bridge });
     }
     match (&wish.foreign, facts.links.contains(&bridge)) {
@@ -233,7 +272,10 @@ fn by_family(wish: &NetworkWish) -> Result<(SubnetWish, SubnetWish), Refusal> {
     for subnet in &wish.subnets {
         let place = if subnet.is_v6() == Some(true) { &mut six } else { &mut four };
         if place.replace(subnet.clone()).is_some() {
-            return Err(Refusal::ManySubnets);
+            return Err(match wish.macvlan {
+                None => Refusal::ManySubnets,
+                Some(_) => Refusal::ManySubnetsOfSegment(wish.name.clone()),
+            });
         }
     }
     Ok((four.unwrap_or_default(), six.unwrap_or_default()))
@@ -306,7 +348,11 @@ impl Families<'_> {
         }
         let gateway = gateway::<N>(net, wish.gateway.and_then(N::addr), &reserved)?;
         let default_gateway = default_gateway.filter(|hop| *hop != gateway);
-        let mode = if N::NAME == "IPv6" { self.wish.mode6 } else { self.wish.mode4 };
+        let mode = match N::NAME {
+            _ if on_segment(self.wish) => GatewayMode::Segment,
+            "IPv6" => self.wish.mode6,
+            _ => self.wish.mode4,
+        };
         let source = self.wish.sources.iter().copied().find_map(N::addr);
         Ok(Subnet { net, range, gateway, default_gateway, reserved, mode, source })
     }

@@ -18,6 +18,9 @@ pub fn publish(world: &World, facts: &Facts, id: &EndpointId, wishes: &[PortWish
     if network.internal {
         return Err(Refusal::PortInternal { network: network.name.clone() });
     }
+    if !network.has_bridge() {
+        return Err(Refusal::PortOfSegment { network: network.name.clone() });
+    }
     let mut all: Vec<Endpoint> = world.endpoints_of(&endpoint.sandbox).cloned().collect();
     put(world, facts, &mut all, wishes, Known::default())?;
     Ok(changed(world, all))
@@ -45,7 +48,10 @@ pub(super) fn put(
 ) -> Result<(), Refusal> {
     let ways = Ways::of(world, all);
     let Some(leader) = all.iter().find(|e| Some(&e.id) == ways.leader()).cloned() else { return Ok(()) };
-    let Some(network) = world.networks.get(&leader.network) else { return Ok(()) };
+    // What comes to a network without a bridge does not pass the host, so nothing is published there.
+    let Some(network) = world.networks.get(&leader.network).filter(|network| network.has_bridge()) else {
+        return Ok(());
+    };
     let mut translated = Vec::new();
     let mut opened = Vec::new();
     for wish in wishes {

@@ -80,6 +80,48 @@ pub enum Refusal {
     /// One subnet of each family is enough for a bridge.
     #[error("bridge driver doesn't support multiple subnets")]
     ManySubnets,
+    /// The same of a network without a bridge.
+    #[error("macvlan network {0}: more than one subnet of a family is not there")]
+    ManySubnetsOfSegment(String),
+    /// `lo` has no neighbours.
+    #[error("loopback interface is not a valid macvlan parent link")]
+    ParentLoopback,
+    /// The parent is not there, and its name is not one of which a VLAN's sub-interface could be made.
+    #[error(
+        "invalid subinterface vlan name {0}, example formatting is eth0.10: the host has no interface of that name"
+    )]
+    ParentName(String),
+    /// A VLAN's sub-interface is wanted of an interface that is not there.
+    #[error("failed to find master interface {of} on the host, of which {name} would be a sub-interface")]
+    ParentMissing {
+        /// Asked for.
+        name: String,
+        /// Not there.
+        of: String,
+    },
+    /// No VLAN has that number (IEEE 802.1Q).
+    #[error("vlan id must be between 1-4094, received: {0}")]
+    VlanId(String),
+    /// The parent goes with another network.
+    #[error("network {network} has made interface {parent}, which goes with it: use another parent, or that network")]
+    ParentOfAnother {
+        /// The other network.
+        network: String,
+        /// Asked for.
+        parent: IfName,
+    },
+    /// Larger packets than the parent takes.
+    #[error("invalid MTU {mtu} for network {network}: its parent {parent} takes at most {most} bytes")]
+    MtuOfParent {
+        /// Asked for.
+        mtu: u32,
+        /// For which.
+        network: String,
+        /// Its parent.
+        parent: IfName,
+        /// The parent's.
+        most: u32,
+    },
     /// Addresses of a network that do not fit each other.
     #[error("invalid network config:\n{}", listed(.0))]
     NetworkConfig(Vec<ConfigProblem>),
@@ -154,6 +196,14 @@ pub enum Refusal {
         /// The container.
         name: String,
         /// The network.
+        network: String,
+    },
+    /// The container has an interface of that name.
+    #[error("the container has an interface {name} already, so that of network {network} cannot be called so")]
+    InterfaceTaken {
+        /// Asked for.
+        name: IfName,
+        /// For which network.
         network: String,
     },
     /// The wished address is somebody's, or nobody's to have.
@@ -294,6 +344,15 @@ pub enum Refusal {
         /// The network.
         network: String,
     },
+    /// What comes to a network without a bridge does not pass the host.
+    #[error(
+        "network {network} has no bridge of this host's, so that nothing is published there: its containers are reached at their \
+         own addresses"
+    )]
+    PortOfSegment {
+        /// The network.
+        network: String,
+    },
     /// The network has no ports of the host, and the wish is for one that only the host itself reaches.
     #[error(
         "cannot publish {spec}: network {network} is routed, so that ports are open at the container's own address and not at \
@@ -391,6 +450,15 @@ pub enum SettingsProblem {
     /// Not an IPv6 address.
     #[error("invalid IPv6 address: {0}")]
     NotIpv6(String),
+    /// Not an address, or none of 169.254.0.0/16 and fe80::/10.
+    #[error("invalid link-local IP address: {0}")]
+    NotLinkLocal(String),
+    /// A link-local address of a family that the network does not have.
+    #[error("invalid link-local IP address: {addr}: the network has no {}", if .addr.is_ipv4() { "IPv4" } else { "IPv6" })]
+    NoFamily {
+        /// The address.
+        addr: IpAddr,
+    },
 }
 
 /// One problem as it is, several as a list with a star before each.
@@ -424,12 +492,14 @@ impl Refusal {
         use Refusal::*;
         match self {
             NoNetwork(_) | NoSandbox(_) | NoEndpoint(_) | NoBridge(_) | NotPublished { .. } => Kind::NotFound,
-            SandboxExists(_) | NetworkExists(_) | MacTaken { .. } => Kind::Conflict,
+            SandboxExists(_) | NetworkExists(_) | MacTaken { .. } | InterfaceTaken { .. } => Kind::Conflict,
             PortTaken { .. } | PortBusy { .. } => Kind::Held,
             SameBridge { .. }
             | ForeignLink(_)
             | ActiveEndpoints { .. }
             | PortInternal { .. }
+            | PortOfSegment { .. }
+            | ParentOfAnother { .. }
             | PoolOverlaps { .. }
             | GatewayTaken { .. }
             | AlreadyAttached { .. }
@@ -442,6 +512,12 @@ impl Refusal {
             | Prefix(_)
             | NoIpv6(_)
             | ManySubnets
+            | ManySubnetsOfSegment(_)
+            | ParentLoopback
+            | ParentName(_)
+            | ParentMissing { .. }
+            | VlanId(_)
+            | MtuOfParent { .. }
             | NetworkConfig(_)
             | DefaultGateway { .. }
             | RangeOutside { .. }

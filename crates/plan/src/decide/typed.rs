@@ -4,6 +4,7 @@ use super::refusal::{Refusal, SettingsProblem};
 use crate::ids::Mac;
 use crate::ipam::Block;
 use ipnet::{IpNet, Ipv4Net};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The bridge's address and its subnet (`--bip`, `--bip6`): `192.168.0.129/25`.
@@ -41,7 +42,18 @@ fn likely(addr: Ipv4Addr) -> Ipv4Net {
     Ipv4Net::new_assert(addr, prefix)
 }
 
-/// The addresses that an endpoint asks for (`--ip`, `--ip6`); empty texts ask for nothing.
+/// What an endpoint asks for by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointAddresses {
+    /// `--ip`
+    pub ip4: Option<Ipv4Addr>,
+    /// `--ip6`
+    pub ip6: Option<Ipv6Addr>,
+    /// `--link-local-ip`
+    pub link_local: BTreeSet<IpAddr>,
+}
+
+/// The addresses that an endpoint asks for (`--ip`, `--ip6`, `--link-local-ip`); empty texts ask for nothing.
 ///
 /// # Errors
 /// `EndpointSettings` with all that is wrong.
@@ -49,7 +61,8 @@ pub fn endpoint_addresses(
     network: &str,
     ip4: &str,
     ip6: &str,
-) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), Refusal> {
+    link_local: &[String],
+) -> Result<EndpointAddresses, Refusal> {
     let mut problems = Vec::new();
     let mut read = |text: &str, bad: fn(String) -> SettingsProblem| {
         if text.is_empty() {
@@ -68,13 +81,25 @@ pub fn endpoint_addresses(
     if let Some(IpAddr::V4(_)) = six {
         problems.push(SettingsProblem::NotIpv6(ip6.into()));
     }
-    match (four, six) {
-        (_, _) if !problems.is_empty() => Err(Refusal::EndpointSettings { network: network.into(), problems }),
-        (four, six) => Ok((
-            four.and_then(|addr| if let IpAddr::V4(v4) = addr { Some(v4) } else { None }),
-            six.and_then(|addr| if let IpAddr::V6(v6) = addr { Some(v6) } else { None }),
-        )),
+    let local = |addr: &IpAddr| match addr {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let mut own = BTreeSet::new();
+    for text in link_local {
+        match text.parse::<IpAddr>().ok().filter(local) {
+            Some(addr) => drop(own.insert(addr)),
+            None => problems.push(SettingsProblem::NotLinkLocal(text.clone())),
+        }
     }
+    if !problems.is_empty() {
+        return Err(Refusal::EndpointSettings { network: network.into(), problems });
+    }
+    Ok(EndpointAddresses {
+        ip4: four.and_then(|addr| if let IpAddr::V4(v4) = addr { Some(v4) } else { None }),
+        ip6: six.and_then(|addr| if let IpAddr::V6(v6) = addr { Some(v6) } else { None }),
+        link_local: own,
+    })
 }
 
 /// An Ethernet address that an interface can have (`--mac-address`).
@@ -113,15 +138,23 @@ mod tests {
 
     #[test]
     fn every_bad_address_is_named() {
-        assert_eq!(endpoint_addresses("app", "", "").unwrap(), (None, None));
-        let good = endpoint_addresses("app", "10.0.0.2", "fd00::2").unwrap();
-        assert_eq!(good, (Some("10.0.0.2".parse().unwrap()), Some("fd00::2".parse().unwrap())));
-        let refused = |ip4, ip6| endpoint_addresses("app", ip4, ip6).unwrap_err().to_string();
+        assert_eq!(endpoint_addresses("app", "", "", &[]).unwrap(), EndpointAddresses::default());
+        let local = ["169.254.7.8".to_owned(), "fe80::9".to_owned()];
+        let good = endpoint_addresses("app", "10.0.0.2", "fd00::2", &local).unwrap();
+        assert_eq!((good.ip4, good.ip6), ("10.0.0.2".parse().ok(), "fd00::2".parse().ok()));
+        assert_eq!(good.link_local, local.iter().map(|text| text.parse().unwrap()).collect());
+        let refused = |ip4, ip6, local: &[&str]| {
+            let local: Vec<String> = local.iter().map(|text| (*text).to_owned()).collect();
+            endpoint_addresses("app", ip4, ip6, &local).unwrap_err().to_string()
+        };
         let head = "invalid config for network app: invalid endpoint settings:\n";
-        assert_eq!(refused("foo", ""), format!("{head}invalid IPv4 address: foo"));
+        assert_eq!(refused("foo", "", &[]), format!("{head}invalid IPv4 address: foo"));
         assert_eq!(
-            refused("fd00::1", "10.0.0.1"),
-            format!("{head}* invalid IPv4 address: fd00::1\n* invalid IPv6 address: 10.0.0.1")
+            refused("fd00::1", "10.0.0.1", &["bar", "10.0.0.9"]),
+            format!(
+                "{head}* invalid IPv4 address: fd00::1\n* invalid IPv6 address: 10.0.0.1\n* invalid link-local IP address: bar\n\
+                 * invalid link-local IP address: 10.0.0.9"
+            )
         );
     }
 

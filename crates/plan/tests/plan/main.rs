@@ -10,6 +10,8 @@ mod dns;
 mod failures;
 /// Facts that must never be.
 mod faults;
+/// Networks without a bridge.
+mod macvlan;
 /// What must hold of messages, whatever bytes they are.
 #[path = "../../fuzz/src/lib.rs"]
 mod messages;

@@ -211,6 +211,11 @@ impl Scene {
                 let key = (Proto::Tcp, addr.parse().unwrap());
                 self.facts.busy.insert(key, plan::ports::Unbound::NoAddress);
             }
+            ["link", name, "mtu", mtu] => {
+                let name: IfName = name.parse().unwrap();
+                self.facts.mtus.insert(name.clone(), mtu.parse().unwrap());
+                self.facts.links.insert(name);
+            }
             ["link", name] => {
                 self.facts.links.insert(name.parse().unwrap());
             }
@@ -277,6 +282,9 @@ impl Scene {
                 "source" => wish.sources.push(value().parse().unwrap()),
                 "trusted" => drop(wish.trusted.insert(value().parse().unwrap())),
                 "prefix" => wish.prefix = Some(value().into()),
+                "segment" => wish.macvlan.get_or_insert_default().parent = Some(value().into()),
+                "nowhere" => drop(wish.macvlan.get_or_insert_default()),
+                "private" => wish.macvlan.get_or_insert_default().mode = plan::world::MacvlanMode::Private,
                 net => {
                     let net: IpNet = net.parse().unwrap_or_else(|_| panic!("no such word: {net}"));
                     wish.ipv6 |= matches!(net, IpNet::V6(_));
@@ -304,6 +312,7 @@ impl Scene {
             match pair {
                 ["ip", addr] => wish.ip4 = Some(addr.parse().unwrap()),
                 ["ip6", addr] => wish.ip6 = Some(addr.parse().unwrap()),
+                ["local", addr] => drop(wish.link_local.insert(addr.parse().unwrap())),
                 ["mac", mac] => wish.mac = Some(mac.parse().unwrap()),
                 ["prio", number] => wish.priority = number.parse().unwrap(),
                 ["publish", spec] => wish.ports.push(port(spec)),

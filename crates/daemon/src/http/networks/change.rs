@@ -1,5 +1,6 @@
 //! Making and removing networks, and putting containers on them.
 
+use super::options::Kind;
 use super::{FIXED, options};
 use crate::container::spec::PlaceSpec;
 use crate::engine::{DEFAULT_NETWORK, PREDEFINED};
@@ -23,15 +24,15 @@ pub async fn create(mut ask: Ask) -> Result<Answer> {
         // The blank at the end is Docker's too.
         return Err(Error::Forbidden(format!("operation is not permitted on predefined {} network ", body.name)));
     }
-    driver(&body)?;
-    let understood = options::understand(body, ask.engine.config.bridge.mtu)?;
+    let kind = driver(&body)?;
+    let understood = options::understand(body, kind, ask.engine.config.bridge.mtu)?;
     let network = ask.engine.create_network(understood.wish).await?;
     Ok(json_as(StatusCode::CREATED, &json!({ "Id": network.id.as_str(), "Warning": understood.warning })))
 }
 
 /// # Errors
 /// A driver that is not there, or a kind of network that needs a swarm.
-fn driver(body: &NetworkCreateRequest) -> Result<()> {
+fn driver(body: &NetworkCreateRequest) -> Result<Kind> {
     let swarm = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
                  swarm and try again.";
     if body.ingress == Some(true) || body.scope.as_deref() == Some("swarm") {
@@ -44,14 +45,18 @@ fn driver(body: &NetworkCreateRequest) -> Result<()> {
         ));
     }
     match body.driver.as_deref().unwrap_or_default() {
-        "" | "default" | "bridge" => Ok(()),
+        "" | "default" | "bridge" => Ok(Kind::Bridge),
+        "macvlan" => Ok(Kind::Macvlan),
         "overlay" => Err(Error::Unavailable(swarm.into())),
         driver @ ("host" | "null") => {
             Err(Error::Forbidden(format!("only one instance of \"{driver}\" network is allowed")))
         }
-        driver @ ("macvlan" | "ipvlan") => {
-            Err(Error::Absent(format!("networks of the driver {driver} are not there yet; bridge is")))
-        }
+        // It needs a kernel that has it, and what cannot be tried is not offered.
+        "ipvlan" => Err(Error::Absent(
+            "networks of the driver ipvlan are not there: macvlan, which is, puts containers on an interface's segment too, each \
+             with an Ethernet address of its own"
+                .into(),
+        )),
         driver => Err(Error::NotFound(format!(
             "could not find plugin {driver} in v1 plugin registry: plugin \"{driver}\" not found"
         ))),

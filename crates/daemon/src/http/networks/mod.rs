@@ -16,7 +16,7 @@ use crate::http::show::network::fixed_id;
 use crate::time;
 use ipnet::IpNet;
 use plan::decide::DEFAULT_BRIDGE;
-use plan::ipam::Block;
+use plan::ipam::{Block, Usage};
 use plan::world::{GatewayMode, Network, Subnet};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -77,11 +77,37 @@ pub fn inspect(ask: &Ask) -> Result<Answer> {
             }
         },
     };
-    Ok(json(&found.value))
+    let mut value = found.value.clone();
+    // Who looks at one network is told how far it is used up.
+    if ask.version >= (1, 52)
+        && let Some(network) = ask.engine.networks().iter().find(|network| network.id.as_str() == found.id)
+    {
+        value["Status"] = status(&ask.engine, network);
+    }
+    Ok(json(&value))
+}
+
+/// `Status` of `inspect`, since API 1.52.
+fn status(engine: &Engine, network: &Network) -> Value {
+    let members = engine.members(&network.id);
+    let mut subnets = Map::new();
+    let mut add = |subnet: String, usage: Usage| {
+        // Docker's numbers end there too.
+        let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        let shown = json!({ "IPsInUse": number(usage.used), "DynamicIPsAvailable": number(usage.free) });
+        subnets.insert(subnet, shown);
+    };
+    if let Some(v4) = &network.v4 {
+        add(v4.net.to_string(), v4.usage(members.iter().filter_map(|(_, endpoint)| endpoint.addr4)));
+    }
+    if let Some(v6) = &network.v6 {
+        add(v6.net.to_string(), v6.usage(members.iter().filter_map(|(_, endpoint)| endpoint.addr6)));
+    }
+    json!({ "IPAM": { "Subnets": subnets } })
 }
 
 fn all(engine: &Engine) -> Vec<Shown> {
-    let mut all: Vec<Shown> = engine.networks().iter().map(|network| bridge(engine, network)).collect();
+    let mut all: Vec<Shown> = engine.networks().iter().map(|network| recorded(engine, network)).collect();
     all.extend(FIXED.map(|(name, driver)| {
         let id = fixed_id(name);
         let value = wire(engine.since, &id, name, driver);
@@ -117,10 +143,11 @@ fn created(network: &Network) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(network.about.created)
 }
 
-fn bridge(engine: &Engine, network: &Network) -> Shown {
+fn recorded(engine: &Engine, network: &Network) -> Shown {
     let id = network.id.as_str().to_owned();
     let about = &network.about;
-    let mut value = wire(created(network), &id, &network.name, "bridge");
+    let driver = network.driver();
+    let mut value = wire(created(network), &id, &network.name, driver);
     let four = network.v4.as_ref().map(subnet);
     let six = network.v6.as_ref().map(subnet);
     value["IPAM"]["Config"] = Value::Array(four.into_iter().chain(six).collect());
@@ -132,6 +159,9 @@ fn bridge(engine: &Engine, network: &Network) -> Shown {
     value["Internal"] = network.internal.into();
     value["Attachable"] = about.attachable.into();
     value["Options"] = json!(about.options);
+    if !network.has_bridge() && about.options.get("parent").is_none_or(String::is_empty) {
+        value["Options"]["parent"] = network.bridge.as_str().into();
+    }
     value["Labels"] = json!(about.labels);
     let mut containers = Map::new();
     for (container, endpoint) in engine.members(&network.id) {
@@ -162,7 +192,7 @@ fn bridge(engine: &Engine, network: &Network) -> Shown {
             "com.docker.network.driver.mtu": network.mtu.to_string(),
         });
     }
-    Shown { id, name: network.name.clone(), driver: "bridge", labels: about.labels.clone(), dangling, value }
+    Shown { id, name: network.name.clone(), driver, labels: about.labels.clone(), dangling, value }
 }
 
 /// One of `IPAM.Config`.

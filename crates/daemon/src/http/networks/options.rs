@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use api::{Ipam, NetworkCreateRequest};
 use ipnet::IpNet;
-use plan::decide::{NetworkWish, SubnetWish};
+use plan::decide::{MacvlanWish, NetworkWish, SubnetWish};
 use plan::ids::{IfName, NetworkId};
-use plan::world::{About, GatewayMode};
+use plan::world::{About, GatewayMode, MacvlanMode};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -17,16 +17,28 @@ pub struct Understood {
     pub warning: String,
 }
 
-/// Understands a request.
+/// What kind of network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bridge of the host's.
+    Bridge,
+    /// Stations on the segment of an interface.
+    Macvlan,
+}
+
+/// Understands a request. `mtu` is the engine's for networks with a bridge.
 ///
 /// # Errors
 /// Whatever is none of a driver, an option or an address, or is not there yet.
-pub fn understand(body: NetworkCreateRequest, mtu: Option<u32>) -> Result<Understood> {
+pub fn understand(body: NetworkCreateRequest, kind: Kind, mtu: Option<u32>) -> Result<Understood> {
     let options: BTreeMap<String, String> = body.options.unwrap_or_default().into_iter().collect();
     let ipam = body.ipam.unwrap_or_default();
     let id = NetworkId::try_from("0".repeat(64)).map_err(|bad| Error::Fault(bad.to_string()))?;
     let mut wish = NetworkWish::new(id, body.name);
-    wish.mtu = mtu;
+    match kind {
+        Kind::Bridge => wish.mtu = mtu,
+        Kind::Macvlan => wish.macvlan = Some(MacvlanWish::default()),
+    }
     wish.ipv4 = body.enable_ipv4.unwrap_or(true);
     wish.ipv6 = body.enable_ipv6.unwrap_or(false);
     wish.internal = body.internal.unwrap_or(false);
@@ -43,7 +55,13 @@ pub fn understand(body: NetworkCreateRequest, mtu: Option<u32>) -> Result<Unders
         attachable: body.attachable.unwrap_or(false),
     };
     for (name, value) in &options {
-        option(&mut wish, name, value)?;
+        match &mut wish.macvlan {
+            Some(macvlan) if name == "parent" => macvlan.parent = Some(value.clone()).filter(|name| !name.is_empty()),
+            Some(macvlan) if name == "macvlan_mode" => macvlan.mode = macvlan_mode(value)?,
+            // A bridge's options are nothing to others, as with Docker.
+            Some(_) if name.starts_with("com.docker.network.bridge.") => {}
+            _ => option(&mut wish, name, value)?,
+        }
     }
     let warning = unused.iter().filter_map(|subnet| subnet.subnet).map(|net| {
         let family = if matches!(net, IpNet::V6(_)) { "IPv6" } else { "IPv4" };
@@ -96,6 +114,20 @@ fn option(wish: &mut NetworkWish, name: &str, value: &str) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+fn macvlan_mode(value: &str) -> Result<MacvlanMode> {
+    match value {
+        "" | "bridge" => Ok(MacvlanMode::Bridge),
+        "private" => Ok(MacvlanMode::Private),
+        "vepa" => Ok(MacvlanMode::Vepa),
+        "passthru" => Err(Error::Absent(
+            "the macvlan mode 'passthru' is not there: it would give an interface of the host to one container".into(),
+        )),
+        _ => Err(Error::Invalid(format!(
+            "requested macvlan mode '{value}' is not valid, 'bridge' mode is the macvlan driver default"
+        ))),
+    }
 }
 
 fn gateway_mode(value: &str) -> Result<GatewayMode> {
@@ -164,7 +196,12 @@ mod tests {
     use serde_json::{Value, json};
 
     fn made(body: Value) -> Result<Understood> {
-        understand(serde_json::from_value(body).unwrap(), Some(1500))
+        understand(serde_json::from_value(body).unwrap(), Kind::Bridge, Some(1500))
+    }
+
+    fn station(options: Value) -> Result<NetworkWish> {
+        let body = json!({"Name": "app", "Options": options});
+        understand(serde_json::from_value(body).unwrap(), Kind::Macvlan, Some(1500)).map(|understood| understood.wish)
     }
 
     fn with(name: &str, value: &str) -> Result<NetworkWish> {
@@ -191,6 +228,26 @@ mod tests {
         assert_eq!(with("com.docker.network.container_iface_prefix", "lan").unwrap().prefix.as_deref(), Some("lan"));
         // What nobody knows is kept, and does nothing.
         assert_eq!(with("colour", "red").unwrap().about.options["colour"], "red");
+    }
+
+    #[test]
+    fn options_of_networks_without_a_bridge_are_understood() {
+        let wish =
+            station(json!({"parent": "eth0.10", "macvlan_mode": "private", "com.docker.network.bridge.name": "a b"}));
+        let wish = wish.unwrap();
+        let macvlan = wish.macvlan.unwrap();
+        assert_eq!((macvlan.parent.as_deref(), macvlan.mode), (Some("eth0.10"), MacvlanMode::Private));
+        assert_eq!((wish.bridge, wish.mtu), (None, None), "a bridge's options and MTU are nothing to it");
+        assert_eq!(station(json!({"com.docker.network.driver.mtu": "1400"})).unwrap().mtu, Some(1400));
+        assert_eq!(station(json!({"parent": ""})).unwrap().macvlan, Some(MacvlanWish::default()));
+        let refused = |mode: &str| station(json!({"macvlan_mode": mode})).unwrap_err().to_string();
+        assert_eq!(
+            refused("x"),
+            "requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default"
+        );
+        assert!(refused("passthru").contains("'passthru' is not there"));
+        // To a bridge they say nothing.
+        assert_eq!(with("parent", "eth9").unwrap().macvlan, None);
     }
 
     #[test]

@@ -103,12 +103,15 @@ fn with_wishes(container: &Container, spec: &PlaceSpec, mut shown: Value) -> Val
     if let Some(id) = &spec.id {
         shown["NetworkID"] = id.as_str().into();
     }
-    if spec.ip4.is_some() || spec.ip6.is_some() {
+    if spec.ip4.is_some() || spec.ip6.is_some() || !spec.link_local.is_empty() {
         let text = |addr: Option<String>| addr.unwrap_or_default();
         shown["IPAMConfig"] = json!({
             "IPv4Address": text(spec.ip4.map(|addr| addr.to_string())),
             "IPv6Address": text(spec.ip6.map(|addr| addr.to_string())),
         });
+        if !spec.link_local.is_empty() {
+            shown["IPAMConfig"]["LinkLocalIPs"] = json!(spec.link_local);
+        }
     }
     if spec.network != plan::decide::DEFAULT_BRIDGE {
         shown["DNSNames"] = json!(dns_names(container, spec));

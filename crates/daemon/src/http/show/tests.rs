@@ -41,6 +41,7 @@ fn container(phase: Phase) -> Container {
 
 fn places() -> Places {
     let network = Network {
+        joint: Default::default(),
         id: "11".repeat(32).parse().unwrap(),
         name: "bridge".into(),
         bridge: IfName::try_from("berth0".to_owned()).unwrap(),
@@ -81,6 +82,8 @@ fn places() -> Places {
         priority: 0,
         names: vec![],
         opened: Default::default(),
+        link_local: Default::default(),
+        sysctls: Default::default(),
         ports: vec![binding("0.0.0.0", 8080, 80, 1), binding("::", 8080, 80, 1), binding("127.0.0.1", 7000, 7000, 2)],
     };
     Places {
