@@ -79,7 +79,7 @@ fn network() -> Vec<Arg> {
         parsed_list("dns-search", LONG, "list", "Domain to search", names::search_domain),
         list("dns-option", LONG, "list", "Option for the resolver").alias("dns-opt"),
         parsed_list("add-host", LONG, "list", "Add a line to the hosts file (NAME:IP)", names::add_host),
-        parsed_list("link", LONG, "list", "Link to another container (NAME[:ALIAS])", names::link),
+        parsed_list("link", LONG, "list", "Link to another container (NAME[:ALIAS][,wait=tcp:PORT|exposed|healthy][,timeout=TIME][,required=true][,on-loss=stop|pause])", names::link),
         parsed("ip", LONG, "string", "IPv4 address", names::ipv4),
         parsed("ip6", LONG, "string", "IPv6 address", names::ipv6),
         list("link-local-ip", LONG, "list", "Link-local address"),

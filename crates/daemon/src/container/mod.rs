@@ -1,5 +1,7 @@
 //! A container: what was asked for, what was chosen, and how it stands.
 
+/// What a link says besides names.
+pub mod dependency;
 /// Whether it does what it is for.
 pub mod health;
 /// Records of older engines.

@@ -33,7 +33,13 @@ impl Engine {
         let Some(network) = self.default_network().filter(|_| on_it) else { return Ok(Vec::new()) };
         let mut linked = Vec::new();
         for (link, target) in self.bound(source) {
-            if !target.state.phase.is_alive() && target.state.phase != Phase::Restarting {
+            let runs = target.state.phase.is_alive() || target.state.phase == Phase::Restarting;
+            if link.dependency.wait.is_some() && !runs {
+                // The start waits until it does.
+                linked.push(fact(link, &target, &network));
+                continue;
+            }
+            if !runs {
                 return Err(Error::Fault(format!(
                     "Cannot link to a non running container: /{} AS /{}/{}",
                     target.name, source.name, link.alias
@@ -88,7 +94,7 @@ impl Engine {
     }
 
     /// Where a container is on the default network right now, IPv4 first.
-    fn addrs_of(&self, container: &ContainerId) -> Vec<IpAddr> {
+    pub(super) fn addrs_of(&self, container: &ContainerId) -> Vec<IpAddr> {
         let world = self.net.world();
         let Some(network) = world.network_named(DEFAULT_NETWORK) else { return Vec::new() };
         world.places_of(container, &network.id).flat_map(|endpoint| endpoint.addrs()).collect()
@@ -195,7 +201,7 @@ impl Engine {
             .containers
             .find(parent)
             .map_err(|_| Error::NotFound(format!("Cannot get parent /{parent} for link name /{parent}/{alias}")))?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let before = cell.snapshot();
         let links = &before.spec.network.links;
         let at = links.iter().position(|link| link.alias == alias && self.containers.get(&link.target).is_some());

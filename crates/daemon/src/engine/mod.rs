@@ -34,6 +34,8 @@ mod remove;
 mod start;
 /// Stopping, signals, pausing, waiting, resizing, changing limits.
 mod stop;
+/// A start that waits for what its container is linked to.
+mod waiting;
 
 pub use create::Created;
 pub use exec::{ExecSpec, ExecView};

@@ -50,6 +50,29 @@ pub struct Stage {
     pub code: i32,
     /// The container is no more.
     pub removed: bool,
+    /// A start is under way that waits for what the container is linked to.
+    pub waits: Waits,
+}
+
+/// Whether a start waits for what its container is linked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// There is none, or it does not.
+    #[default]
+    No,
+    /// It does.
+    Yes,
+    /// It did, and shall give up.
+    GivenUp,
+}
+
+/// A start that waits, until this is dropped.
+pub struct Waiting<'a>(&'a Cell);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.announce(|stage| stage.waits = Waits::No);
+    }
 }
 
 impl Cell {
@@ -97,6 +120,61 @@ impl Cell {
     /// The clients that wait for the streams; they are forgotten here.
     pub fn take_early(&self) -> Vec<Early> {
         std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that a start waits; who holds the gate does.
+    pub fn wait(&self) -> Waiting<'_> {
+        self.announce(|stage| stage.waits = Waits::Yes);
+        Waiting(self)
+    }
+
+    /// Lets a start that waits give up. Does one?
+    pub fn give_up(&self) -> bool {
+        let mut waited = false;
+        self.announce(|stage| {
+            waited = stage.waits == Waits::Yes;
+            if waited {
+                stage.waits = Waits::GivenUp;
+            }
+        });
+        waited
+    }
+
+    /// The gate, for who can come again later: a start that waits may hold it for long, and then nobody else waits for it.
+    ///
+    /// # Errors
+    /// A start waits.
+    pub async fn enter(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let mut stages = self.stages();
+        let waits = async { stages.wait_for(|stage| stage.waits == Waits::Yes).await.is_ok() };
+        tokio::select! {
+            biased;
+            gate = self.gate.lock() => Ok(gate),
+            _ = waits => {
+                let container = self.snapshot();
+                let links = container.spec.network.links.iter().filter(|link| link.dependency.wait.is_some());
+                let names: Vec<&str> = links.map(|link| link.name.as_str()).collect();
+                Err(Error::Conflict(format!(
+                    "container {} is being started and waits for what it is linked to ({}): stop it, or try again when it \
+                     runs",
+                    container.name,
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// The gate, for who wants the container to end or to go: a start that waits gives up for him.
+    pub async fn seize(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut stages = self.stages();
+        loop {
+            let waits = async { stages.wait_for(|stage| stage.waits == Waits::Yes).await.is_ok() };
+            tokio::select! {
+                biased;
+                gate = self.gate.lock() => return gate,
+                _ = waits => drop(self.give_up()),
+            }
+        }
     }
 
     /// Tell those who wait.

@@ -17,6 +17,7 @@ use plan::world::{Endpoint, Linked, Network};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 use tracing::info;
 
@@ -26,6 +27,21 @@ struct Joined {
     sandbox: Option<SandboxId>,
     /// The container whose name files it shares; `None`: its own.
     files_of: Option<Arc<Container>>,
+}
+
+/// Who asked for a start. If that one goes away before it is answered, nobody waits any more for what the container is linked to.
+struct Client {
+    cell: Arc<Cell>,
+    /// The start that was asked for, and no other, is under way.
+    starts: Arc<AtomicBool>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.starts.load(Ordering::Relaxed) {
+            self.cell.give_up();
+        }
+    }
 }
 
 /// What can be made ready before the network is known.
@@ -42,12 +58,24 @@ impl Engine {
     /// of the start is left but the container in the state it had before.
     pub async fn start(self: &Arc<Self>, reference: &str) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
-        cell.change(|container| {
-            container.stopped_by_user = false;
-            container.restart_count = 0;
+        let (engine, started) = (self.clone(), cell.clone());
+        let client = Client { cell, starts: Arc::default() };
+        let starts = client.starts.clone();
+        // A task of its own, for a client that goes away must not leave half a start behind.
+        let start = tokio::spawn(async move {
+            let _gate = started.gate.lock().await;
+            starts.store(true, Ordering::Relaxed);
+            started.change(|container| {
+                container.stopped_by_user = false;
+                container.restart_count = 0;
+            });
+            let done = engine.start_gated(&started).await;
+            starts.store(false, Ordering::Relaxed);
+            done
         });
-        self.start_gated(&cell).await
+        let done = start.await.doing("start a container");
+        drop(client);
+        done?
     }
 
     /// The same for who holds the gate.
@@ -131,6 +159,9 @@ impl Engine {
         self.store.put_alive(&cell.id, &alive)?;
         let foreign = matches!(container.spec.network.mode, NetworkMode::Joined(_));
         cell.change(|container| container.kept.joined = joined.sandbox.clone().filter(|_| foreign));
+        if let Some(sandbox) = joined.sandbox.as_ref().filter(|_| !foreign) {
+            self.await_links(cell, &container, sandbox).await?;
+        }
 
         let bundle = self.bundle(&cell.id);
         let engine = self.clone();

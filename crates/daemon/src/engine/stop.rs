@@ -69,9 +69,14 @@ impl Engine {
     pub async fn stop(self: &Arc<Self>, reference: &str, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
         let cell = self.find(reference)?;
         let container = cell.change(|container| container.stopped_by_user = true);
+        if cell.give_up() {
+            // It is not started after all; the start itself says so to whoever asked for it.
+            drop(cell.gate.lock().await);
+            return Ok(());
+        }
         if container.state.phase == Phase::Restarting {
             cell.hurry.notify_waiters();
-            let _gate = cell.gate.lock().await;
+            let _gate = cell.seize().await;
             if cell.phase() == Phase::Restarting {
                 self.give_up_restart(&cell).await;
             }
@@ -138,7 +143,7 @@ impl Engine {
             Ok(()) | Err(Error::NotModified) => {}
             Err(error) => return Err(error),
         }
-        let gate = cell.gate.lock().await;
+        let gate = cell.seize().await;
         cell.change(|container| container.stopped_by_user = false);
         let started = self.start_gated(&cell).await;
         drop(hold);
@@ -159,6 +164,10 @@ impl Engine {
         let cell = self.find(reference)?;
         let container = cell.snapshot();
         if !container.state.phase.is_alive() {
+            if cell.give_up() {
+                drop(cell.gate.lock().await);
+                return Ok(());
+            }
             return Err(Error::Conflict(format!(
                 "cannot kill container: {reference}: container {} is not running",
                 container.id.as_str()
@@ -183,7 +192,7 @@ impl Engine {
     /// It does not run, or is frozen already.
     pub async fn pause(&self, reference: &str) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         match container.state.phase {
             Phase::Running => {}
@@ -213,7 +222,7 @@ impl Engine {
     /// It is not frozen.
     pub async fn unpause(&self, reference: &str) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         if container.state.phase != Phase::Paused {
             return Err(Error::Conflict(format!("Container {} is not paused", container.id.as_str())));
@@ -320,7 +329,7 @@ impl Engine {
     /// What the runtime said; then nothing is recorded.
     pub async fn update(&self, reference: &str, change: Update) -> Result<Vec<String>> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         if matches!(container.state.phase, Phase::Removing | Phase::Dead) {
             return Err(Error::Conflict(format!(

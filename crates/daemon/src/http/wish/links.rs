@@ -2,8 +2,10 @@
 
 use super::Around;
 use crate::container::Container;
+use crate::container::dependency::{Dependency, Wait, parted};
 use crate::container::spec::{Link, NetworkMode};
 use crate::error::{Error, Result};
+use plan::world::Proto;
 use std::sync::Arc;
 
 /// The links of a container; their targets are looked up, for a link is to a container and not to its name.
@@ -24,11 +26,27 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
     }
     let mut links: Vec<Link> = Vec::new();
     for text in texts {
-        let (name, alias) = parts(text)?;
+        let (names, words) = parted(text);
+        let (name, alias) = parts(names)?;
+        let dependency = Dependency::read(text, words)?;
         let target = target(name, around)?;
-        let link = Link { target: target.id.clone(), name: target.name.clone(), alias: alias.to_owned() };
-        if !links.contains(&link) {
-            links.push(link);
+        dependency.suits(text, &target.name, &target.spec)?;
+        if let Some(warning) = shut(&dependency, &target, around) {
+            warnings.push(warning);
+        }
+        let link = Link { target: target.id.clone(), name: target.name.clone(), alias: alias.to_owned(), dependency };
+        match links.iter().find(|other| other.target == link.target && other.alias == link.alias) {
+            None => links.push(link),
+            Some(other) if other.dependency == link.dependency => {}
+            Some(other) => {
+                return Err(Error::Invalid(format!(
+                    "bad format for links: {text}: the link to {} as {alias} is named twice, and says {:?} and {:?}; say all of \
+                     it in one",
+                    link.name,
+                    other.dependency.to_string(),
+                    link.dependency.to_string(),
+                )));
+            }
         }
     }
     for (at, link) in links.iter().enumerate() {
@@ -43,6 +61,21 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
         }
     }
     Ok(links)
+}
+
+/// Ports that are waited for and that the link does not open.
+fn shut(dependency: &Dependency, target: &Container, around: &Around) -> Option<String> {
+    let Some(Wait::Tcp(ports)) = &dependency.wait else { return None };
+    let exposed = &target.spec.network.exposed;
+    let shut = ports.iter().filter(|port| !exposed.contains(&(**port, Proto::Tcp))).map(u16::to_string);
+    let shut = shut.collect::<Vec<_>>().join(", ");
+    (!around.config.bridge.icc && !shut.is_empty()).then(|| {
+        format!(
+            "The link to {0} waits for what {0} does not expose ({shut}), and with --icc=false a link opens only what its \
+             target exposes",
+            target.name
+        )
+    })
 }
 
 /// `TARGET`, `TARGET:ALIAS`, or as `inspect` shows it: `/TARGET:/SOURCE/ALIAS`.
