@@ -17,7 +17,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How many ports one link may wait for: each is asked for again and again.
 const PORTS_MAX: usize = 64;
 /// All words, for whoever writes another.
-const WORDS: &str = "wait=tcp:PORT[+PORT…], wait=exposed, wait=healthy, timeout=DURATION, required=true and on-loss=stop|pause";
+const WORDS: &str =
+    "wait=tcp:PORT[+PORT…], wait=exposed, wait=healthy, timeout=DURATION, required=true and on-loss=stop|pause";
 
 /// What a link says besides names; without a word it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +166,9 @@ impl Words {
             (Some(true), on_loss) => Some(on_loss.unwrap_or(OnLoss::Stop)),
             (_, None) => None,
             (_, Some(_)) => {
-                return Err("on-loss says what becomes of a source that cannot do without its target: add required=true".into());
+                return Err(
+                    "on-loss says what becomes of a source that cannot do without its target: add required=true".into(),
+                );
             }
         };
         Ok(Dependency { wait: self.wait, timeout: self.timeout, required })
@@ -283,6 +286,8 @@ mod tests {
             assert!(said.starts_with(&format!("bad format for links: {text}: ")) && said.contains(want), "{said}");
         }
         let many: Vec<String> = (1..=65).map(|port: u16| port.to_string()).collect();
-        assert!(said(&format!("db,wait=tcp:{}", many.join("+"))).ends_with("65 ports, and a link waits for 64 at most"));
+        assert!(
+            said(&format!("db,wait=tcp:{}", many.join("+"))).ends_with("65 ports, and a link waits for 64 at most")
+        );
     }
 }

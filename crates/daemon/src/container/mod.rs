@@ -4,6 +4,8 @@
 pub mod dependency;
 /// Whether it does what it is for.
 pub mod health;
+/// How a link stands.
+pub mod link_state;
 /// Records of older engines.
 mod older;
 /// What was asked for, parsed once.

@@ -20,6 +20,8 @@ pub struct Cell {
     /// Copied when it changes, so that those who read need not hold the lock.
     record: Mutex<Arc<Container>>,
     stage: watch::Sender<Stage>,
+    /// Rung at each change of the stage.
+    bell: Arc<Notify>,
     early: Mutex<Vec<Early>>,
 }
 
@@ -76,7 +78,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Cell {
-    fn new(container: Container) -> Cell {
+    fn new(container: Container, bell: Arc<Notify>) -> Cell {
         let stage =
             Stage { alive: container.state.phase.is_alive(), code: container.state.exit_code, ..Stage::default() };
         Cell {
@@ -85,6 +87,7 @@ impl Cell {
             hurry: Notify::new(),
             record: Mutex::new(Arc::new(container)),
             stage: watch::Sender::new(stage),
+            bell,
             early: Mutex::default(),
         }
     }
@@ -124,8 +127,23 @@ impl Cell {
 
     /// Says that a start waits; who holds the gate does.
     pub fn wait(&self) -> Waiting<'_> {
-        self.announce(|stage| stage.waits = Waits::Yes);
+        self.announce(|stage| {
+            // Whoever asked for the start may be gone already.
+            if stage.waits == Waits::No {
+                stage.waits = Waits::Yes;
+            }
+        });
         Waiting(self)
+    }
+
+    /// Whoever asked for the start that is under way is gone: should it come to wait, it gives up.
+    pub fn leave(&self) {
+        self.announce(|stage| stage.waits = Waits::GivenUp);
+    }
+
+    /// Another start begins, or this one is over: whoever left one before has nothing to do with it.
+    pub fn wanted(&self) {
+        self.stage.send_if_modified(|stage| std::mem::take(&mut stage.waits) != Waits::No);
     }
 
     /// Lets a start that waits give up. Does one?
@@ -180,6 +198,7 @@ impl Cell {
     /// Tell those who wait.
     pub fn announce(&self, how: impl FnOnce(&mut Stage)) {
         self.stage.send_modify(how);
+        self.bell.notify_one();
     }
 
     /// Watch its life.
@@ -196,15 +215,23 @@ struct Index {
 
 /// All of them.
 #[derive(Default)]
-pub struct Registry(RwLock<Index>);
+pub struct Registry {
+    index: RwLock<Index>,
+    bell: Arc<Notify>,
+}
 
 impl Registry {
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rung whenever something happens to a container, for one who then looks what that was.
+    pub fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
     }
 
     /// Takes a name for an id, before the container is there.
@@ -233,7 +260,7 @@ impl Registry {
     pub fn insert(&self, container: Container) -> Arc<Cell> {
         let mut index = self.write();
         index.by_name.insert(container.name.clone(), container.id.clone());
-        let cell = Arc::new(Cell::new(container));
+        let cell = Arc::new(Cell::new(container, self.bell.clone()));
         index.by_id.insert(cell.id.clone(), cell.clone());
         cell
     }

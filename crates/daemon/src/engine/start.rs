@@ -11,9 +11,11 @@ use crate::store::Alive;
 use crate::supervise::{self, Shim};
 use crate::{logs, rootfs, users};
 use plan::decide::AttachWish;
-use plan::ids::SandboxId;
+use plan::ids::{ContainerId, SandboxId};
 use plan::ports::{PortWish, in_ranges};
 use plan::world::{Endpoint, Linked, Network};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if self.starts.load(Ordering::Relaxed) {
-            self.cell.give_up();
+            self.cell.leave();
         }
     }
 }
@@ -64,6 +66,7 @@ impl Engine {
         // A task of its own, for a client that goes away must not leave half a start behind.
         let start = tokio::spawn(async move {
             let _gate = started.gate.lock().await;
+            started.wanted();
             starts.store(true, Ordering::Relaxed);
             started.change(|container| {
                 container.stopped_by_user = false;
@@ -71,6 +74,7 @@ impl Engine {
             });
             let done = engine.start_gated(&started).await;
             starts.store(false, Ordering::Relaxed);
+            started.wanted();
             done
         });
         let done = start.await.doing("start a container");
@@ -163,11 +167,14 @@ impl Engine {
             self.await_links(cell, &container, sandbox).await?;
         }
 
+        let told = self.told_addrs(&container);
+        self.remember_told(&container, told.clone());
+
         let bundle = self.bundle(&cell.id);
         let engine = self.clone();
         let record = container.clone();
         let shim = Shim::of(&bundle);
-        tokio::task::spawn_blocking(move || engine.spawn_shim(&record, &joined, prepared))
+        tokio::task::spawn_blocking(move || engine.spawn_shim(&record, &joined, prepared, &told))
             .await
             .doing("write the bundle")??;
         crash::point("after the shim was started");
@@ -300,8 +307,14 @@ impl Engine {
         Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: None })
     }
 
-    /// Name files, the OCI bundle, and the shim that takes it up.
-    fn spawn_shim(&self, container: &Container, joined: &Joined, prepared: Prepared) -> Result<()> {
+    /// Name files, the OCI bundle, and the shim that takes it up. `told`: where its links lead.
+    fn spawn_shim(
+        &self,
+        container: &Container,
+        joined: &Joined,
+        prepared: Prepared,
+        told: &BTreeMap<ContainerId, IpAddr>,
+    ) -> Result<()> {
         let files = self.name_files(container, joined.files_of.as_deref())?;
         if joined.files_of.is_none() {
             self.tell_asker(container);
@@ -316,8 +329,7 @@ impl Engine {
         let (runtime, runtime_args) = self.runtime(container)?;
         let cgroup_path = self.cgroup_path(container);
         self.rights.cgroups.make(container.spec.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent))?;
-        let bridged = container.spec.network.mode == NetworkMode::Bridged;
-        let link_variables = if bridged { self.link_variables(container) } else { Vec::new() };
+        let link_variables = self.link_variables(container, told);
         let inputs = Inputs {
             container,
             // Where the shim puts it.

@@ -116,16 +116,17 @@ impl Engine {
             // It ended between the look and the signal.
             if self.find(container.id.as_str()).is_ok_and(|cell| cell.phase().is_alive()) { Err(error) } else { Ok(()) }
         })?;
-        if container.state.phase == Phase::Paused {
+        // As it is now: an earlier signal may have thawed it.
+        if let Some(cell) = self.containers.get(&container.id).filter(|cell| cell.phase() == Phase::Paused) {
+            // Nobody freezes it again while it ends.
+            self.thawed(&container.id);
             self.runtime_verb(container, "resume").await?;
-            if let Some(cell) = self.containers.get(&container.id) {
-                cell.change(|container| {
-                    if container.state.phase == Phase::Paused {
-                        container.state.phase = Phase::Running;
-                    }
-                });
-                cell.announce(|stage| stage.frozen = false);
-            }
+            cell.change(|container| {
+                if container.state.phase == Phase::Paused {
+                    container.state.phase = Phase::Running;
+                }
+            });
+            cell.announce(|stage| stage.frozen = false);
         }
         Ok(())
     }
@@ -144,6 +145,7 @@ impl Engine {
             Err(error) => return Err(error),
         }
         let gate = cell.seize().await;
+        cell.wanted();
         cell.change(|container| container.stopped_by_user = false);
         let started = self.start_gated(&cell).await;
         drop(hold);
@@ -228,6 +230,7 @@ impl Engine {
             return Err(Error::Conflict(format!("Container {} is not paused", container.id.as_str())));
         }
         self.runtime_verb(&container, "resume").await?;
+        self.thawed(&container.id);
         let container = cell.change(|container| container.state.phase = Phase::Running);
         cell.announce(|stage| stage.frozen = false);
         self.events.container("unpause", &container, &[]);

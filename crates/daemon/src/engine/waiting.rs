@@ -29,10 +29,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How long one connection is waited for: a little longer than the kernel takes to find that nobody has an address.
 const KNOCK: Duration = Duration::from_millis(3500);
+/// And at least, for the last look comes when the time is over: what is refused shall not be said to have timed out.
+const LAST: Duration = Duration::from_millis(200);
 
 /// What came of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub enum Seen {
     /// It was accepted.
     Accepted,
     /// Nobody listens there.
@@ -46,6 +48,11 @@ pub(super) enum Seen {
 }
 
 impl Seen {
+    /// Somebody is there.
+    pub fn is_accepted(&self) -> bool {
+        *self == Seen::Accepted
+    }
+
     fn of(error: &io::Error) -> Seen {
         match error.kind() {
             ErrorKind::ConnectionRefused => Seen::Refused,
@@ -68,6 +75,15 @@ impl Display for Seen {
     }
 }
 
+/// A connection that was tried, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knocked {
+    /// Where to.
+    pub at: SocketAddr,
+    /// What came of it.
+    pub seen: Seen,
+}
+
 /// Why a link is not yet what its source waits for.
 #[derive(Debug)]
 enum Unmet {
@@ -78,7 +94,7 @@ enum Unmet {
     /// Its health check does not say yes.
     Health(Option<Status>),
     /// These ports of it did not answer.
-    Ports(Vec<(SocketAddr, Seen)>),
+    Ports(Vec<Knocked>),
 }
 
 impl Engine {
@@ -105,7 +121,7 @@ impl Engine {
         tokio::select! {
             met = met => met.map(drop),
             _ = given_up => Err(Error::Conflict(format!(
-                "container {} was not started: it was stopped while it waited for what it is linked to ({names})",
+                "container {} was not started: it was stopped, or given up by who started it, while it waited for what it is linked to ({names})",
                 source.name
             ))),
         }
@@ -177,10 +193,10 @@ impl Engine {
             let status = target.state.health.as_ref().map(|health| health.status);
             return (status != Some(Status::Healthy)).then_some(Unmet::Health(status));
         }
-        let patience = KNOCK.min(end.saturating_duration_since(Instant::now()));
+        let patience = end.saturating_duration_since(Instant::now()).clamp(LAST, KNOCK);
         let ports = link.dependency.ports(&target.spec);
         let knocks = ports.iter().map(|port| knock_at_any(namespace, &addrs, *port, patience));
-        let shut: Vec<_> = join_all(knocks).await.into_iter().filter(|(_, seen)| *seen != Seen::Accepted).collect();
+        let shut: Vec<_> = join_all(knocks).await.into_iter().filter(|knocked| !knocked.seen.is_accepted()).collect();
         (!shut.is_empty()).then_some(Unmet::Ports(shut))
     }
 }
@@ -194,7 +210,9 @@ impl Unmet {
             Unmet::Health(None) => format!("nothing checks the health of {name}"),
             Unmet::Health(Some(status)) => format!("{name} is {}", status.word()),
             Unmet::Ports(shut) => {
-                let shut = shut.iter().map(|(at, seen)| format!("port {} of {name} did not answer: {seen} ({at})", at.port()));
+                let shut = shut
+                    .iter()
+                    .map(|Knocked { at, seen }| format!("port {} of {name} did not answer: {seen} ({at})", at.port()));
                 shut.collect::<Vec<_>>().join(", ")
             }
         }
@@ -203,12 +221,7 @@ impl Unmet {
 
 /// Connects to a port by all of a target's addresses at once. The first that accepts counts; else what the first of them said,
 /// which is IPv4's where there is one.
-pub(super) async fn knock_at_any(
-    namespace: &Arc<File>,
-    addrs: &[IpAddr],
-    port: u16,
-    patience: Duration,
-) -> (SocketAddr, Seen) {
+pub(super) async fn knock_at_any(namespace: &Arc<File>, addrs: &[IpAddr], port: u16, patience: Duration) -> Knocked {
     let knocks = addrs.iter().enumerate().map(|(nth, addr)| async move {
         let to = SocketAddr::new(*addr, port);
         (nth, to, knock(namespace.clone(), to, patience).await)
@@ -217,14 +230,14 @@ pub(super) async fn knock_at_any(
     let mut first = None;
     while let Some((nth, to, seen)) = knocks.next().await {
         if seen == Seen::Accepted {
-            return (to, seen);
+            return Knocked { at: to, seen };
         }
         if first.as_ref().is_none_or(|(before, _, _)| nth < *before) {
             first = Some((nth, to, seen));
         }
     }
-    let nobody = || (SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port), Seen::NoRoute);
-    first.map_or_else(nobody, |(_, to, seen)| (to, seen))
+    let nobody = || Knocked { at: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port), seen: Seen::NoRoute };
+    first.map_or_else(nobody, |(_, at, seen)| Knocked { at, seen })
 }
 
 /// Connects from inside of a network namespace, and hangs up.
