@@ -5,6 +5,7 @@
 //! A commit to the second costs no disk write, so a start waits for none.
 
 use crate::container::health::Health;
+use crate::container::link_state::Watched;
 use crate::container::{Container, in_todays_form};
 use crate::error::{Doing, Result};
 use plan::ids::{ContainerId, EndpointId, NetworkId, SandboxId};
@@ -24,6 +25,7 @@ const ENDPOINTS: Facts = TableDefinition::new("endpoints");
 const RESTING: Facts = TableDefinition::new("resting");
 const ALIVE: Facts = TableDefinition::new("alive");
 const HEALTH: Facts = TableDefinition::new("health");
+const LINKS: Facts = TableDefinition::new("links");
 const RELAY: Facts = TableDefinition::new("relay");
 /// The only key of that table.
 const PORT: &str = "port";
@@ -60,6 +62,8 @@ pub struct Loaded {
     pub alive: BTreeMap<ContainerId, Alive>,
     /// What health checks said of those.
     pub health: BTreeMap<ContainerId, Health>,
+    /// How their links stood.
+    pub links: BTreeMap<ContainerId, Watched>,
 }
 
 impl Store {
@@ -97,7 +101,8 @@ impl Store {
             .into_iter()
             .map(|record| serde_json::from_value(in_todays_form(record)).doing("read a container of the store"));
         let health = all::<(ContainerId, Health)>(&self.boot, HEALTH)?.into_iter().collect();
-        Ok(Loaded { containers: containers.collect::<Result<_>>()?, world, alive, health })
+        let links = all::<(ContainerId, Watched)>(&self.boot, LINKS)?.into_iter().collect();
+        Ok(Loaded { containers: containers.collect::<Result<_>>()?, world, alive, health, links })
     }
 
     /// Records a container as it is now; on disk when this returns.
@@ -124,14 +129,15 @@ impl Store {
         write(&self.boot, |tx| put(tx, ALIVE, id.as_str(), &(id, alive)))
     }
 
-    /// Records that it does no longer, and forgets what health checks said.
+    /// Records that it does no longer, and forgets what health checks said and how its links stood.
     ///
     /// # Errors
     /// The run directory's.
     pub fn drop_alive(&self, id: &ContainerId) -> Result<()> {
         write(&self.boot, |tx| {
             drop_key(tx, ALIVE, id.as_str())?;
-            drop_key(tx, HEALTH, id.as_str())
+            drop_key(tx, HEALTH, id.as_str())?;
+            drop_key(tx, LINKS, id.as_str())
         })
     }
 
@@ -141,6 +147,14 @@ impl Store {
     /// The run directory's.
     pub fn put_health(&self, id: &ContainerId, health: &Health) -> Result<()> {
         write(&self.boot, |tx| put(tx, HEALTH, id.as_str(), &(id, health)))
+    }
+
+    /// Records how the links of a container that runs stand.
+    ///
+    /// # Errors
+    /// The run directory's.
+    pub fn put_links(&self, id: &ContainerId, links: &Watched) -> Result<()> {
+        write(&self.boot, |tx| put(tx, LINKS, id.as_str(), &(id, links)))
     }
 
     /// Records changes of the network, all or none for each of the two databases. Networks are written first: an endpoint
@@ -206,7 +220,7 @@ fn open(file: &Path) -> Result<Database> {
     let db = Database::builder().set_cache_size(CACHE_BYTES).create(file).doing(doing())?;
     // Reading a table that was never written is an error in redb, so make them all once.
     write(&db, |tx| {
-        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, RESTING, ALIVE, HEALTH, RELAY] {
+        for table in [CONTAINERS, NETWORKS, SANDBOXES, ENDPOINTS, RESTING, ALIVE, HEALTH, LINKS, RELAY] {
             tx.open_table(table).doing(doing())?;
         }
         Ok(())

@@ -8,6 +8,8 @@ pub use host::Host;
 /// What did not work when the hands were made ready.
 mod fault;
 pub use fault::Fault;
+/// TCP sockets that accept connections.
+pub mod accepting;
 /// Addresses: adding, removing and reading them.
 mod address;
 /// What others made around our network.

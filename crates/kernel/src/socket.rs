@@ -55,6 +55,11 @@ impl Socket {
         Socket::open(protocols::NETLINK_NETFILTER)
     }
 
+    /// For sockets.
+    pub fn diag() -> io::Result<Socket> {
+        Socket::open(protocols::NETLINK_SOCK_DIAG)
+    }
+
     fn open(protocol: isize) -> io::Result<Socket> {
         let mut raw = Raw::new(protocol)?;
         let port = raw.bind_auto()?.port_number();

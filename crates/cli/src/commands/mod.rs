@@ -16,6 +16,7 @@ mod history;
 mod image;
 mod inspect;
 mod lifecycle;
+mod link;
 mod logs;
 mod network;
 mod ps;
@@ -82,9 +83,10 @@ macro_rules! leaf {
 }
 
 /// Groups of commands: `berth container ls`.
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 6] = [
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("link", "Manage links between containers"),
     ("network", "Manage networks"),
     ("system", "Manage the engine"),
     ("volume", "Manage volumes"),
@@ -134,6 +136,8 @@ pub static LEAVES: &[Leaf] = &[
     leaf!(["container prune"], "[OPTIONS]", "Remove all stopped containers", 0..=0, false, system::prune_flags, system::prune_containers),
     leaf!(["image inspect"], "[OPTIONS] IMAGE [IMAGE...]", "Show all that the engine knows of images", 1..=ANY, false, inspect::flags, inspect::image),
     leaf!(["image prune"], "[OPTIONS]", "Remove unused images", 0..=0, false, system::prune_all_flags, system::prune_images),
+    leaf!(["link check"], "SOURCE", "Try a container's links as its program would; 1 if one is not ready", 1..=1, false, none, link::check),
+    leaf!(["link ls", "link list"], "[OPTIONS] [SOURCE]", "List links and how they stand", 0..=1, false, link::ls_flags, link::ls),
     leaf!(["network connect"], "[OPTIONS] NETWORK CONTAINER", "Put a container on a network", 2..=2, false, network::connect_flags, network::connect),
     leaf!(["network create"], "[OPTIONS] NETWORK", "Make a network", 1..=1, false, network::create_flags, network::create),
     leaf!(["network disconnect"], "[OPTIONS] NETWORK CONTAINER", "Take a container off a network", 2..=2, false, network::disconnect_flags, network::disconnect),

@@ -52,12 +52,13 @@ pub fn search_domain(text: &str) -> Result<String, String> {
     if domain.split('.').all(ok_label) { Ok(domain.to_owned()) } else { refused() }
 }
 
-/// `CONTAINER` or `CONTAINER:ALIAS`, kept as written.
+/// `CONTAINER` or `CONTAINER:ALIAS`, and words behind commas that the engine reads; kept as written.
 pub fn link(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("empty string specified for links".to_owned());
     }
-    if text.split(':').count() > 2 {
+    let names = text.split(',').next().unwrap_or_default();
+    if names.split(':').count() > 2 {
         return Err(format!("bad format for links: {text}"));
     }
     Ok(text.to_owned())
@@ -145,7 +146,9 @@ mod tests {
             &[
                 ("db", "db"),
                 ("db:alias", "db:alias"),
+                ("db:alias,wait=tcp:3306,timeout=5s", "db:alias,wait=tcp:3306,timeout=5s"),
                 ("a:b:c", "bad format for links: a:b:c"),
+                ("a:b:c,wait=tcp:80", "bad format for links: a:b:c,wait=tcp:80"),
                 ("", "empty string specified for links"),
             ],
         );

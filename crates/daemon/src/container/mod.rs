@@ -1,7 +1,11 @@
 //! A container: what was asked for, what was chosen, and how it stands.
 
+/// What a link says besides names.
+pub mod dependency;
 /// Whether it does what it is for.
 pub mod health;
+/// How a link stands.
+pub mod link_state;
 /// Records of older engines.
 mod older;
 /// What was asked for, parsed once.

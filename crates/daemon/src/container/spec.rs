@@ -1,6 +1,7 @@
 //! What was asked for, parsed once, into types that cannot be wrong. `http` makes it out of the wire's words and the
 //! image's configuration; `oci` turns it into what an OCI runtime reads.
 
+use super::dependency::Dependency;
 use super::health::Check;
 use plan::ids::{ContainerId, IfName, Mac, NetworkId};
 use plan::world::Proto;
@@ -241,6 +242,9 @@ pub struct Link {
     pub name: String,
     /// What the source calls it. Where two links have the same alias, it stands for the first.
     pub alias: String,
+    /// What else it says.
+    #[serde(default)]
+    pub dependency: Dependency,
 }
 
 /// The four kinds of containers, and user-defined networks.

@@ -127,6 +127,7 @@ impl Engine {
                 self.give_up_restart(&cell).await;
                 return;
             }
+            cell.wanted();
             cell.change(|container| container.restart_count += 1);
             if let Err(error) = self.start_gated(&cell).await {
                 warn!(container = %container.name, %error, "the restart policy could not start it");
@@ -193,6 +194,7 @@ impl Engine {
     }
 
     pub(super) fn forget_alive(&self, id: &ContainerId) {
+        self.links.forget(id);
         if let Err(error) = self.store.drop_alive(id) {
             error!(container = %id.short(), %error, "its end could not be recorded in the run directory");
         }

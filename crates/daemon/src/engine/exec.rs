@@ -219,7 +219,7 @@ impl Engine {
             user: &user,
             argv: spec.argv.clone(),
             env: &spec.env,
-            link_env: &self.link_variables(container),
+            link_env: &self.link_variables(container, &self.told_addrs(container)),
             hostname: &self.host_name_of(container),
             workdir: spec.workdir.as_deref(),
             tty: spec.tty,

@@ -4,7 +4,8 @@
 //! names, and what `inspect` and `ps` show.
 
 use super::{DEFAULT_NETWORK, Engine};
-use crate::container::spec::Link;
+use crate::container::dependency::Dependency;
+use crate::container::spec::{Link, NetworkMode};
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
 use crate::error::{Doing, Error, Result};
@@ -34,7 +35,13 @@ impl Engine {
         let Some(network) = self.default_network().filter(|_| on_it) else { return Ok(Vec::new()) };
         let mut linked = Vec::new();
         for (link, target) in self.bound(source) {
-            if !target.state.phase.is_alive() && target.state.phase != Phase::Restarting {
+            let runs = target.state.phase.is_alive() || target.state.phase == Phase::Restarting;
+            if link.dependency.wait.is_some() && !runs {
+                // The start waits until it does.
+                linked.push(fact(link, &target, &network));
+                continue;
+            }
+            if !runs {
                 return Err(Error::Fault(format!(
                     "Cannot link to a non running container: /{} AS /{}/{}",
                     target.name, source.name, link.alias
@@ -91,13 +98,28 @@ impl Engine {
         effective
     }
 
-    /// The variables that tell a container of its links. Of a target that does not run, what was true when it last did.
-    pub(super) fn link_variables(&self, source: &Container) -> Vec<String> {
-        let mut all = Vec::new();
-        for (link, target) in self.effective(source) {
+    /// The addresses that its variables tell a container of its links' targets.
+    pub(super) fn told_addrs(&self, source: &Container) -> BTreeMap<ContainerId, IpAddr> {
+        // Off the default network links are nothing but words.
+        if source.spec.network.mode != NetworkMode::Bridged {
+            return BTreeMap::new();
+        }
+        let mut told = BTreeMap::new();
+        for (_, target) in self.effective(source) {
             let kept = target.kept.places.get(DEFAULT_NETWORK);
             let kept = kept.and_then(|place| place.addr4.map(IpAddr::V4).or(place.addr6.map(IpAddr::V6)));
-            let Some(addr) = self.addrs_of(&target.id).first().copied().or(kept) else { continue };
+            if let Some(addr) = self.addrs_of(&target.id).first().copied().or(kept) {
+                told.insert(target.id.clone(), addr);
+            }
+        }
+        told
+    }
+
+    /// The variables that tell a container of its links. Of a target that does not run, what was true when it last did.
+    pub(super) fn link_variables(&self, source: &Container, told: &BTreeMap<ContainerId, IpAddr>) -> Vec<String> {
+        let mut all = Vec::new();
+        for (link, target) in self.effective(source) {
+            let Some(addr) = told.get(&target.id).copied() else { continue };
             let ports: Vec<(Proto, u16)> = exposed(&target).collect();
             let target = Target { addr, ports: &ports, env: &target.spec.env };
             all.extend(variables::variables(&source.name, &link.alias, &target, self.config.link_env));
@@ -106,7 +128,7 @@ impl Engine {
     }
 
     /// Where a container is on the default network right now, IPv4 first.
-    fn addrs_of(&self, container: &ContainerId) -> Vec<IpAddr> {
+    pub(super) fn addrs_of(&self, container: &ContainerId) -> Vec<IpAddr> {
         let world = self.net.world();
         let Some(network) = world.network_named(DEFAULT_NETWORK) else { return Vec::new() };
         world.places_of(container, &network.id).flat_map(|endpoint| endpoint.addrs()).collect()
@@ -131,6 +153,7 @@ impl Engine {
         for source in self.sources_of(target) {
             self.tell(&source.snapshot(), &[]);
         }
+        self.containers.bell().notify_one();
     }
 
     /// Every container that is linked to this one.
@@ -178,6 +201,13 @@ impl Engine {
         self.bound(source).iter().map(shown).collect()
     }
 
+    /// The links of a container that say more than names, as `inspect` shows them, with what they say.
+    pub fn dependencies_of(&self, source: &Container) -> Vec<(String, Dependency)> {
+        let bound = self.bound(source);
+        let said = bound.iter().map(|(link, _)| link.dependency.clone());
+        self.links_of(source).into_iter().zip(said).filter(|(_, dependency)| dependency.is_said()).collect()
+    }
+
     /// The names that links give to their targets, `SOURCE/ALIAS`, by the target.
     pub fn link_names(&self) -> BTreeMap<ContainerId, Vec<String>> {
         let mut names: BTreeMap<ContainerId, Vec<String>> = BTreeMap::new();
@@ -213,7 +243,7 @@ impl Engine {
             .containers
             .find(parent)
             .map_err(|_| Error::NotFound(format!("Cannot get parent /{parent} for link name /{parent}/{alias}")))?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let before = cell.snapshot();
         let links = &before.spec.network.links;
         let at = links.iter().position(|link| link.alias == alias && self.containers.get(&link.target).is_some());

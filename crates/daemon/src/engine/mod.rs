@@ -16,6 +16,8 @@ mod groups;
 mod health;
 /// What links tell containers of each other, and that it stays true.
 mod links;
+/// How links stand while their sources run.
+mod linkwatch;
 /// What the resolver is told of containers, and the host's own name servers.
 mod names;
 /// Ids and names for what users did not name.
@@ -34,11 +36,15 @@ mod remove;
 mod start;
 /// Stopping, signals, pausing, waiting, resizing, changing limits.
 mod stop;
+/// A start that waits for what its container is linked to.
+mod waiting;
 
 pub use create::Created;
 pub use exec::{ExecSpec, ExecView};
+pub use linkwatch::LinkView;
 pub use networks::{PREDEFINED, dns_names, may_join};
 pub use stop::{Attached, Ended, Until, Update};
+pub use waiting::Knocked;
 
 use crate::config::{Config, OWN_RUNTIME};
 use crate::container::Container;
@@ -85,6 +91,8 @@ pub struct Engine {
     host_names: Mutex<Option<names::HostNames>>,
     /// Sandboxes that a restart keeps over the end of their container.
     held: Mutex<Vec<SandboxId>>,
+    /// How links stand.
+    links: linkwatch::Links,
     /// Held by whoever changes a running container's file of names.
     telling: Mutex<()>,
     store: Arc<Store>,
@@ -149,6 +157,7 @@ impl Engine {
             resolver,
             host_names: Mutex::default(),
             held: Mutex::default(),
+            links: linkwatch::Links::default(),
             telling: Mutex::default(),
             store,
             programs,
@@ -157,6 +166,7 @@ impl Engine {
         engine.follow_host_names()?;
         engine.ensure_default_network().await?;
         engine.take_over(survey).await?;
+        engine.watch_links();
         info!(containers = engine.containers.all().len(), "ready");
         Ok(engine)
     }

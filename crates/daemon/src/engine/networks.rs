@@ -205,7 +205,7 @@ impl Engine {
     /// It is on it already, or cannot be on any; addresses that cannot be had.
     pub async fn connect(&self, network: &str, reference: &str, place: PlaceSpec) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         may_change(&container)?;
         may_join(&container.spec.network.mode, network)?;
@@ -258,7 +258,7 @@ impl Engine {
             Err(Error::NotFound(_)) if force && self.find_network(network).is_ok() => return Ok(()),
             Err(error) => return Err(error),
         };
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         may_change(&container)?;
         let missing = |name: &str| {

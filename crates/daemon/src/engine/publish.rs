@@ -18,7 +18,7 @@ impl Engine {
     /// It does not run, or has no network of its own; ports that cannot be had.
     pub async fn publish(&self, reference: &str, ports: Vec<Publish>) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let endpoint = self.published_endpoint(&cell.snapshot())?;
         let wishes = in_ranges(ports.iter().map(port_wish).collect());
         self.net.wish(Wish::Publish(endpoint.id.clone(), wishes)).await?;
@@ -32,7 +32,7 @@ impl Engine {
     /// It does not run, or has no network of its own; a port that is not published, and then nothing is changed.
     pub async fn unpublish(&self, reference: &str, ports: &[Publish]) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let endpoint = self.published_endpoint(&cell.snapshot())?;
         let gone = ports.iter().map(|port| Unpublish {
             proto: port.proto,

@@ -2,6 +2,7 @@ use super::start::keep_places;
 use super::{Engine, bundle, cgroup_path, groups, runtime_dirs};
 use crate::config::Config;
 use crate::container::health::Health;
+use crate::container::link_state::Watched;
 use crate::container::spec::{NetworkMode, Restart};
 use crate::container::{Container, Phase};
 use crate::engine::registry::Cell;
@@ -30,11 +31,13 @@ pub(super) struct Survey {
     ended: BTreeMap<ContainerId, Alive>,
     /// What health checks said of the living.
     health: BTreeMap<ContainerId, Health>,
+    /// How their links stood.
+    links: BTreeMap<ContainerId, Watched>,
 }
 
 /// Before the network thread starts: who lives, who does not, and what of the network goes with the dead.
 pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, loaded: Loaded) -> Result<Survey> {
-    let Loaded { containers, mut world, alive, mut health } = loaded;
+    let Loaded { containers, mut world, alive, mut health, mut links } = loaded;
     let known: BTreeSet<&ContainerId> = containers.iter().map(|container| &container.id).collect();
     let mut living = BTreeMap::new();
     let mut ended = BTreeMap::new();
@@ -54,6 +57,7 @@ pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, 
         store.drop_alive(&id)?;
     }
     health.retain(|id, _| living.contains_key(id));
+    links.retain(|id, _| living.contains_key(id));
     clear_strangers(config, rights, &containers, &living, &ended);
     // Sandboxes that nobody alive uses: withdrawn, and the first round of the network removes what was made for them.
     let used: BTreeSet<_> = living.values().filter_map(|alive| alive.sandbox.clone()).collect();
@@ -68,7 +72,7 @@ pub(super) async fn survey(config: &Config, rights: &HostRights, store: &Store, 
     change.extend(orphans.map(|endpoint| Fact::NoEndpoint(endpoint.id.clone(), now)));
     world.take(&change);
     store.commit(&change)?;
-    Ok(Survey { world, containers, living, ended, health })
+    Ok(Survey { world, containers, living, ended, health, links })
 }
 
 /// Directories and cgroups of containers that nobody recorded: a crash came between making and recording them, or between
@@ -122,7 +126,10 @@ impl Engine {
     /// Takes every container into the registry, follows the living, records the ends of those that ended meanwhile, and
     /// starts what the restart policies ask for.
     pub(super) async fn take_over(self: &Arc<Self>, survey: Survey) -> Result<()> {
-        let Survey { containers, living, ended, mut health, .. } = survey;
+        let Survey { containers, living, ended, mut health, links, .. } = survey;
+        for (id, watched) in links {
+            self.links.recall(id, watched);
+        }
         let mut wanting = Vec::new();
         for mut container in containers {
             let id = container.id.clone();

@@ -20,6 +20,8 @@ pub struct Cell {
     /// Copied when it changes, so that those who read need not hold the lock.
     record: Mutex<Arc<Container>>,
     stage: watch::Sender<Stage>,
+    /// Rung at each change of the stage.
+    bell: Arc<Notify>,
     early: Mutex<Vec<Early>>,
 }
 
@@ -50,10 +52,33 @@ pub struct Stage {
     pub code: i32,
     /// The container is no more.
     pub removed: bool,
+    /// A start is under way that waits for what the container is linked to.
+    pub waits: Waits,
+}
+
+/// Whether a start waits for what its container is linked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// There is none, or it does not.
+    #[default]
+    No,
+    /// It does.
+    Yes,
+    /// It did, and shall give up.
+    GivenUp,
+}
+
+/// A start that waits, until this is dropped.
+pub struct Waiting<'a>(&'a Cell);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.announce(|stage| stage.waits = Waits::No);
+    }
 }
 
 impl Cell {
-    fn new(container: Container) -> Cell {
+    fn new(container: Container, bell: Arc<Notify>) -> Cell {
         let stage =
             Stage { alive: container.state.phase.is_alive(), code: container.state.exit_code, ..Stage::default() };
         Cell {
@@ -62,6 +87,7 @@ impl Cell {
             hurry: Notify::new(),
             record: Mutex::new(Arc::new(container)),
             stage: watch::Sender::new(stage),
+            bell,
             early: Mutex::default(),
         }
     }
@@ -99,9 +125,80 @@ impl Cell {
         std::mem::take(&mut *self.early.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Says that a start waits; who holds the gate does.
+    pub fn wait(&self) -> Waiting<'_> {
+        self.announce(|stage| {
+            // Whoever asked for the start may be gone already.
+            if stage.waits == Waits::No {
+                stage.waits = Waits::Yes;
+            }
+        });
+        Waiting(self)
+    }
+
+    /// Whoever asked for the start that is under way is gone: should it come to wait, it gives up.
+    pub fn leave(&self) {
+        self.announce(|stage| stage.waits = Waits::GivenUp);
+    }
+
+    /// Another start begins, or this one is over: whoever left one before has nothing to do with it.
+    pub fn wanted(&self) {
+        self.stage.send_if_modified(|stage| std::mem::take(&mut stage.waits) != Waits::No);
+    }
+
+    /// Lets a start that waits give up. Does one?
+    pub fn give_up(&self) -> bool {
+        let mut waited = false;
+        self.announce(|stage| {
+            waited = stage.waits == Waits::Yes;
+            if waited {
+                stage.waits = Waits::GivenUp;
+            }
+        });
+        waited
+    }
+
+    /// The gate, for who can come again later: a start that waits may hold it for long, and then nobody else waits for it.
+    ///
+    /// # Errors
+    /// A start waits.
+    pub async fn enter(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let mut stages = self.stages();
+        let waits = async { stages.wait_for(|stage| stage.waits == Waits::Yes).await.is_ok() };
+        tokio::select! {
+            biased;
+            gate = self.gate.lock() => Ok(gate),
+            _ = waits => {
+                let container = self.snapshot();
+                let links = container.spec.network.links.iter().filter(|link| link.dependency.wait.is_some());
+                let names: Vec<&str> = links.map(|link| link.name.as_str()).collect();
+                Err(Error::Conflict(format!(
+                    "container {} is being started and waits for what it is linked to ({}): stop it, or try again when it \
+                     runs",
+                    container.name,
+                    names.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// The gate, for who wants the container to end or to go: a start that waits gives up for him.
+    pub async fn seize(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut stages = self.stages();
+        loop {
+            let waits = async { stages.wait_for(|stage| stage.waits == Waits::Yes).await.is_ok() };
+            tokio::select! {
+                biased;
+                gate = self.gate.lock() => return gate,
+                _ = waits => drop(self.give_up()),
+            }
+        }
+    }
+
     /// Tell those who wait.
     pub fn announce(&self, how: impl FnOnce(&mut Stage)) {
         self.stage.send_modify(how);
+        self.bell.notify_one();
     }
 
     /// Watch its life.
@@ -118,15 +215,23 @@ struct Index {
 
 /// All of them.
 #[derive(Default)]
-pub struct Registry(RwLock<Index>);
+pub struct Registry {
+    index: RwLock<Index>,
+    bell: Arc<Notify>,
+}
 
 impl Registry {
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rung whenever something happens to a container, for one who then looks what that was.
+    pub fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
     }
 
     /// Takes a name for an id, before the container is there.
@@ -155,7 +260,7 @@ impl Registry {
     pub fn insert(&self, container: Container) -> Arc<Cell> {
         let mut index = self.write();
         index.by_name.insert(container.name.clone(), container.id.clone());
-        let cell = Arc::new(Cell::new(container));
+        let cell = Arc::new(Cell::new(container, self.bell.clone()));
         index.by_id.insert(cell.id.clone(), cell.clone());
         cell
     }

@@ -19,7 +19,7 @@ impl Engine {
                 self.end_now(&cell).await?;
                 cell.hurry.notify_waiters();
             }
-            let _gate = cell.gate.lock().await;
+            let _gate = if force { cell.seize().await } else { cell.enter().await? };
             let container = cell.snapshot();
             match container.state.phase {
                 // Somebody started it again between our kill and our gate.
@@ -39,6 +39,8 @@ impl Engine {
                          removing or force remove"
                     )));
                 }
+                // The start that was given up for this one has done it.
+                Phase::Removing if force && cell.stages().borrow().removed => return Ok(()),
                 Phase::Removing => {
                     return Err(Error::Conflict(format!("removal of container {reference} is already in progress")));
                 }
@@ -109,7 +111,7 @@ impl Engine {
         }
         let cell = self.find(reference)?;
         let to = naming::checked(to)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let old = cell.snapshot().name.clone();
         if old == to {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".into()));

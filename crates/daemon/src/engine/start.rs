@@ -11,12 +11,15 @@ use crate::store::Alive;
 use crate::supervise::{self, Shim};
 use crate::{logs, rootfs, users};
 use plan::decide::AttachWish;
-use plan::ids::SandboxId;
+use plan::ids::{ContainerId, SandboxId};
 use plan::ports::{PortWish, in_ranges};
 use plan::world::{Endpoint, Linked, Network};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tracing::info;
 
@@ -29,6 +32,21 @@ struct Joined {
     sandbox: Option<SandboxId>,
     /// The container whose name files it shares; `None`: its own.
     files_of: Option<Arc<Container>>,
+}
+
+/// Who asked for a start. If that one goes away before it is answered, nobody waits any more for what the container is linked to.
+struct Client {
+    cell: Arc<Cell>,
+    /// The start that was asked for, and no other, is under way.
+    starts: Arc<AtomicBool>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.starts.load(Ordering::Relaxed) {
+            self.cell.leave();
+        }
+    }
 }
 
 /// What can be made ready before the network is known.
@@ -45,12 +63,26 @@ impl Engine {
     /// of the start is left but the container in the state it had before.
     pub async fn start(self: &Arc<Self>, reference: &str) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
-        cell.change(|container| {
-            container.stopped_by_user = false;
-            container.restart_count = 0;
+        let (engine, started) = (self.clone(), cell.clone());
+        let client = Client { cell, starts: Arc::default() };
+        let starts = client.starts.clone();
+        // A task of its own, for a client that goes away must not leave half a start behind.
+        let start = tokio::spawn(async move {
+            let _gate = started.gate.lock().await;
+            started.wanted();
+            starts.store(true, Ordering::Relaxed);
+            started.change(|container| {
+                container.stopped_by_user = false;
+                container.restart_count = 0;
+            });
+            let done = engine.start_gated(&started).await;
+            starts.store(false, Ordering::Relaxed);
+            started.wanted();
+            done
         });
-        self.start_gated(&cell).await
+        let done = start.await.doing("start a container");
+        drop(client);
+        done?
     }
 
     /// The same for who holds the gate.
@@ -134,12 +166,18 @@ impl Engine {
         self.store.put_alive(&cell.id, &alive)?;
         let foreign = matches!(container.spec.network.mode, NetworkMode::Joined(_));
         cell.change(|container| container.kept.joined = joined.sandbox.clone().filter(|_| foreign));
+        if let Some(sandbox) = joined.sandbox.as_ref().filter(|_| !foreign) {
+            self.await_links(cell, &container, sandbox).await?;
+        }
+
+        let told = self.told_addrs(&container);
+        self.remember_told(&container, told.clone());
 
         let bundle = self.bundle(&cell.id);
         let engine = self.clone();
         let record = container.clone();
         let shim = Shim::of(&bundle);
-        tokio::task::spawn_blocking(move || engine.spawn_shim(&record, &joined, prepared))
+        tokio::task::spawn_blocking(move || engine.spawn_shim(&record, &joined, prepared, &told))
             .await
             .doing("write the bundle")??;
         crash::point("after the shim was started");
@@ -287,8 +325,14 @@ impl Engine {
         Ok(Joined { ns: NetNs::Path(self.net.pin(&sandbox)), sandbox: Some(sandbox), files_of: None })
     }
 
-    /// Name files, the OCI bundle, and the shim that takes it up.
-    fn spawn_shim(&self, container: &Container, joined: &Joined, prepared: Prepared) -> Result<()> {
+    /// Name files, the OCI bundle, and the shim that takes it up. `told`: where its links lead.
+    fn spawn_shim(
+        &self,
+        container: &Container,
+        joined: &Joined,
+        prepared: Prepared,
+        told: &BTreeMap<ContainerId, IpAddr>,
+    ) -> Result<()> {
         let files = self.name_files(container, joined.files_of.as_deref())?;
         if joined.files_of.is_none() {
             self.tell_asker(container);
@@ -303,8 +347,7 @@ impl Engine {
         let (runtime, runtime_args) = self.runtime(container)?;
         let cgroup_path = self.cgroup_path(container);
         self.rights.cgroups.make(container.spec.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent))?;
-        let bridged = container.spec.network.mode == NetworkMode::Bridged;
-        let link_variables = if bridged { self.link_variables(container) } else { Vec::new() };
+        let link_variables = self.link_variables(container, told);
         let inputs = Inputs {
             container,
             // Where the shim puts it.

@@ -69,9 +69,14 @@ impl Engine {
     pub async fn stop(self: &Arc<Self>, reference: &str, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
         let cell = self.find(reference)?;
         let container = cell.change(|container| container.stopped_by_user = true);
+        if cell.give_up() {
+            // It is not started after all; the start itself says so to whoever asked for it.
+            drop(cell.gate.lock().await);
+            return Ok(());
+        }
         if container.state.phase == Phase::Restarting {
             cell.hurry.notify_waiters();
-            let _gate = cell.gate.lock().await;
+            let _gate = cell.seize().await;
             if cell.phase() == Phase::Restarting {
                 self.give_up_restart(&cell).await;
             }
@@ -111,16 +116,17 @@ impl Engine {
             // It ended between the look and the signal.
             if self.find(container.id.as_str()).is_ok_and(|cell| cell.phase().is_alive()) { Err(error) } else { Ok(()) }
         })?;
-        if container.state.phase == Phase::Paused {
+        // As it is now: an earlier signal may have thawed it.
+        if let Some(cell) = self.containers.get(&container.id).filter(|cell| cell.phase() == Phase::Paused) {
+            // Nobody freezes it again while it ends.
+            self.thawed(&container.id);
             self.runtime_verb(container, "resume").await?;
-            if let Some(cell) = self.containers.get(&container.id) {
-                cell.change(|container| {
-                    if container.state.phase == Phase::Paused {
-                        container.state.phase = Phase::Running;
-                    }
-                });
-                cell.announce(|stage| stage.frozen = false);
-            }
+            cell.change(|container| {
+                if container.state.phase == Phase::Paused {
+                    container.state.phase = Phase::Running;
+                }
+            });
+            cell.announce(|stage| stage.frozen = false);
         }
         Ok(())
     }
@@ -138,7 +144,8 @@ impl Engine {
             Ok(()) | Err(Error::NotModified) => {}
             Err(error) => return Err(error),
         }
-        let gate = cell.gate.lock().await;
+        let gate = cell.seize().await;
+        cell.wanted();
         cell.change(|container| container.stopped_by_user = false);
         let started = self.start_gated(&cell).await;
         drop(hold);
@@ -159,6 +166,10 @@ impl Engine {
         let cell = self.find(reference)?;
         let container = cell.snapshot();
         if !container.state.phase.is_alive() {
+            if cell.give_up() {
+                drop(cell.gate.lock().await);
+                return Ok(());
+            }
             return Err(Error::Conflict(format!(
                 "cannot kill container: {reference}: container {} is not running",
                 container.id.as_str()
@@ -183,7 +194,7 @@ impl Engine {
     /// It does not run, or is frozen already.
     pub async fn pause(&self, reference: &str) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         match container.state.phase {
             Phase::Running => {}
@@ -213,12 +224,13 @@ impl Engine {
     /// It is not frozen.
     pub async fn unpause(&self, reference: &str) -> Result<()> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         if container.state.phase != Phase::Paused {
             return Err(Error::Conflict(format!("Container {} is not paused", container.id.as_str())));
         }
         self.runtime_verb(&container, "resume").await?;
+        self.thawed(&container.id);
         let container = cell.change(|container| container.state.phase = Phase::Running);
         cell.announce(|stage| stage.frozen = false);
         self.events.container("unpause", &container, &[]);
@@ -320,7 +332,7 @@ impl Engine {
     /// What the runtime said; then nothing is recorded.
     pub async fn update(&self, reference: &str, change: Update) -> Result<Vec<String>> {
         let cell = self.find(reference)?;
-        let _gate = cell.gate.lock().await;
+        let _gate = cell.enter().await?;
         let container = cell.snapshot();
         if matches!(container.state.phase, Phase::Removing | Phase::Dead) {
             return Err(Error::Conflict(format!(

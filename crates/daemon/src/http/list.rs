@@ -109,6 +109,7 @@ pub async fn inspect(ask: Ask) -> Result<Answer> {
             cgroup_parent: engine.config.cgroup_parent.clone(),
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             links: engine.links_of(&container),
+            dependencies: engine.dependencies_of(&container),
         };
         let mut value = show::inspect(&container, &around, version);
         let execs = engine.execs_of(&container.id);

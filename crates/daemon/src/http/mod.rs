@@ -11,6 +11,7 @@ mod detach;
 mod exec;
 mod filters;
 mod images;
+mod links;
 mod list;
 mod names;
 mod networks;

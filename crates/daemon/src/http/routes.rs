@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::ask::Ask;
-use super::{archive, containers, exec, images, names, networks, ports, system, volumes};
+use super::{archive, containers, exec, images, links, names, networks, ports, system, volumes};
 use crate::error::{Error, Result};
 use axum::http::Method;
 use serde_json::json;
@@ -76,6 +76,10 @@ pub enum Action {
     PortsAdd,
     /// Some of its ports are published no longer. berth's own.
     PortsRemove,
+    /// Links, and how they stand. berth's own.
+    LinkList,
+    /// A container's links, tried from inside. berth's own.
+    LinkCheck,
 
     /// One more process.
     ExecCreate,
@@ -199,6 +203,8 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
 
     ("POST",   "/berth/containers/{name}/ports", PortsAdd),
     ("DELETE", "/berth/containers/{name}/ports", PortsRemove),
+    ("GET",    "/berth/links",                  LinkList),
+    ("POST",   "/berth/containers/{name}/links/check", LinkCheck),
 
     ("POST",   "/containers/{name}/exec",       ExecCreate),
     ("POST",   "/exec/{name}/start",            ExecStart),
@@ -298,6 +304,8 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         ContainerPrune => containers::prune(ask).await,
         PortsAdd => ports::add(ask).await,
         PortsRemove => ports::remove(ask).await,
+        LinkList => links::list(ask).await,
+        LinkCheck => links::check(ask).await,
 
         ExecCreate => exec::create(ask).await,
         ExecStart => exec::start(ask).await,

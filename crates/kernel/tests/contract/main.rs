@@ -1,5 +1,7 @@
 //! The real kernel against the model of it: whatever is done to one is done to the other, and both must say the same.
 
+/// Sockets that accept connections.
+mod accepting;
 /// Random worlds on the real kernel.
 mod chance;
 /// Facts, notices and tracked flows.

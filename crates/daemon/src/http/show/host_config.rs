@@ -2,7 +2,9 @@
 
 use super::Around;
 use crate::container::Container;
+use crate::container::dependency::OnLoss;
 use crate::container::spec::{IpcMode, Restart};
+use crate::time::go_duration;
 use serde_json::{Map, Value, json};
 
 /// `HostConfig`: Docker's defaults, then what was asked for, then what may have changed since or was decided for it.
@@ -41,6 +43,19 @@ pub fn host_config(container: &Container, around: &Around) -> Value {
     set("PidsLimit", resources.pids.map_or(Value::Null, Value::from));
     set("ShmSize", spec.shm_size.into());
     set("Links", if around.links.is_empty() { Value::Null } else { json!(around.links) });
+    // A field of berth's own, beside Docker's list and not in it: clients take that apart at its colons and give it to others.
+    if !around.dependencies.is_empty() {
+        let said = around.dependencies.iter().map(|(link, said)| {
+            json!({
+                "Link": link,
+                "Wait": said.wait.as_ref().map(ToString::to_string).unwrap_or_default(),
+                "Timeout": said.wait.as_ref().map(|_| go_duration(said.patience())).unwrap_or_default(),
+                "Required": said.required.is_some(),
+                "OnLoss": said.required.map_or("", OnLoss::word),
+            })
+        });
+        set("BerthLinks", said.collect());
+    }
     set("AutoRemove", spec.auto_remove.into());
     set("Runtime", spec.runtime.clone().unwrap_or_else(|| around.default_runtime.clone()).into());
     set("LogConfig", json!({ "Type": spec.log.driver(), "Config": spec.log.options() }));

@@ -13,6 +13,7 @@ pub mod summary;
 mod tests;
 
 use super::version::Version;
+use crate::container::dependency::Dependency;
 use crate::container::spec::{LogSpec, NetworkMode};
 use crate::container::{Container, MountPoint, Phase};
 use crate::engine::Places;
@@ -38,6 +39,8 @@ pub struct Around {
     pub host_name: String,
     /// Its links, `/TARGET:/SOURCE/ALIAS`.
     pub links: Vec<String>,
+    /// Those that say more than names, with what they say.
+    pub dependencies: Vec<(String, Dependency)>,
 }
 
 /// `GET /containers/{id}/json`

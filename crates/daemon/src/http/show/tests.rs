@@ -96,6 +96,7 @@ fn places() -> Places {
 fn around(places: Places) -> Around {
     Around {
         links: Vec::new(),
+        dependencies: Vec::new(),
         places,
         state_dir: "/var/lib/berth/containers/ab".into(),
         default_runtime: "berth-runtime".into(),

@@ -2,8 +2,10 @@
 
 use super::Around;
 use crate::container::Container;
+use crate::container::dependency::{Dependency, Wait, parted};
 use crate::container::spec::{Link, NetworkMode, PlaceLink};
 use crate::error::{Error, Result};
+use plan::world::Proto;
 use std::sync::Arc;
 
 /// The links of a container on the default network; their targets are looked up, for a link is to a container and not to its name.
@@ -21,11 +23,27 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
     }
     let mut links: Vec<Link> = Vec::new();
     for text in texts {
-        let (name, alias) = parts(text)?;
+        let (names, words) = parted(text);
+        let (name, alias) = parts(names)?;
+        let dependency = Dependency::read(text, words)?;
         let target = target(name, around)?;
-        let link = Link { target: target.id.clone(), name: target.name.clone(), alias: alias.to_owned() };
-        if !links.contains(&link) {
-            links.push(link);
+        dependency.suits(text, &target.name, &target.spec)?;
+        if let Some(warning) = shut(&dependency, &target, around) {
+            warnings.push(warning);
+        }
+        let link = Link { target: target.id.clone(), name: target.name.clone(), alias: alias.to_owned(), dependency };
+        match links.iter().find(|other| other.target == link.target && other.alias == link.alias) {
+            None => links.push(link),
+            Some(other) if other.dependency == link.dependency => {}
+            Some(other) => {
+                return Err(Error::Invalid(format!(
+                    "bad format for links: {text}: the link to {} as {alias} is named twice, and says {:?} and {:?}; say all of \
+                     it in one",
+                    link.name,
+                    other.dependency.to_string(),
+                    link.dependency.to_string(),
+                )));
+            }
         }
     }
     let names: Vec<_> = links.iter().map(|link| (&*link.name, &*link.alias)).collect();
@@ -40,7 +58,14 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
 pub fn of_place(texts: &[String]) -> Result<Vec<PlaceLink>> {
     let mut links = Vec::new();
     for text in texts {
-        let (target, alias) = parts(text)?;
+        let (names, words) = parted(text);
+        let (target, alias) = parts(names)?;
+        if words.is_some() {
+            return Err(Error::Absent(format!(
+                "--link {text}: a link on a network of your own is a name and nothing else, and cannot wait or be watched yet; \
+                 leave the words after the comma out, or use the default bridge"
+            )));
+        }
         // A whole id is too long for a name of the DNS; the short one is among every member's names.
         let is_id = target.len() == 64 && target.bytes().all(|byte| byte.is_ascii_hexdigit());
         let target = if is_id { &target[..12] } else { target };
@@ -67,10 +92,31 @@ fn twice(links: &[(&str, &str)]) -> impl Iterator<Item = String> {
     })
 }
 
+/// Ports that are waited for and that the link does not open.
+fn shut(dependency: &Dependency, target: &Container, around: &Around) -> Option<String> {
+    let Some(Wait::Tcp(ports)) = &dependency.wait else { return None };
+    let exposed = &target.spec.network.exposed;
+    let shut = ports.iter().filter(|port| !exposed.contains(&(**port, Proto::Tcp))).map(u16::to_string);
+    let shut = shut.collect::<Vec<_>>().join(", ");
+    (!around.config.bridge.icc && !shut.is_empty()).then(|| {
+        format!(
+            "The link to {0} waits for what {0} does not expose ({shut}), and with --icc=false a link opens only what its \
+             target exposes",
+            target.name
+        )
+    })
+}
+
 /// `TARGET`, `TARGET:ALIAS`, or as `inspect` shows it: `/TARGET:/SOURCE/ALIAS`.
 fn parts(text: &str) -> Result<(&str, &str)> {
     if text.is_empty() {
         return Err(Error::Invalid("empty string specified for links".into()));
+    }
+    if text.contains(',') {
+        return Err(Error::Absent(format!(
+            "bad format for links: {text}: what a link can be asked to do besides (wait=, required=) is there on the default \
+             network only, not yet on networks of the user's; leave the words behind the comma out"
+        )));
     }
     let bad = || Error::Invalid(format!("bad format for links: {text}"));
     let (name, alias) = match text.split_once(':') {
