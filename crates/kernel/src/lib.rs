@@ -42,6 +42,8 @@ mod route;
 mod rtnetlink;
 /// What passes a stranger's chain.
 mod sieve;
+/// All that a packet may meet on the host.
+mod sight;
 /// Netlink sockets: requests, answers, dumps, batches.
 mod socket;
 /// Pinned network namespaces and what is kept open in each.
@@ -50,5 +52,7 @@ mod spaces;
 mod sysctl;
 /// A thread that goes into other namespaces and comes back.
 mod visitor;
+/// Sockets that wait for somebody.
+mod waiting;
 /// Says when something in the host's network moved.
 pub mod watch;

@@ -54,6 +54,11 @@ impl Socket {
         Socket::open(protocols::NETLINK_NETFILTER)
     }
 
+    /// For the sockets of a namespace (sock_diag(7)).
+    pub fn sockets() -> io::Result<Socket> {
+        Socket::open(protocols::NETLINK_SOCK_DIAG)
+    }
+
     fn open(protocol: isize) -> io::Result<Socket> {
         let mut raw = Raw::new(protocol)?;
         let port = raw.bind_auto()?.port_number();

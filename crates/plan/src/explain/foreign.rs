@@ -1,6 +1,6 @@
 //! What somebody else's chains say of a packet, as far as they can be read.
 
-use super::packet::Packet;
+use super::packet::{ICMP, ICMPV6, Packet, Part};
 use super::refusal::Refusal;
 use super::strangers::{Condition, Side, Stranger, StrangersRule, Then};
 use super::walk::Stop;
@@ -21,27 +21,29 @@ enum Ruling {
     Unsure(String),
 }
 
+/// A packet at a place where others' rules are asked.
+#[derive(Clone, Copy)]
+pub(super) struct Passing<'a> {
+    pub packet: &'a Packet,
+    pub iif: Option<&'a IfName>,
+    pub oif: Option<&'a IfName>,
+    /// The bit of its state.
+    pub ct: u32,
+    /// A message of neighbour discovery: its type.
+    pub neighbour: Option<u8>,
+}
+
 struct Met<'a> {
     stranger: &'a Stranger,
-    packet: &'a Packet,
-    iif: Option<&'a IfName>,
-    oif: Option<&'a IfName>,
-    /// The bit of its state.
-    ct: u32,
+    passing: Passing<'a>,
 }
 
 /// Ask a base chain.
-pub(super) fn ask(
-    stranger: &Stranger,
-    packet: &Packet,
-    iif: Option<&IfName>,
-    oif: Option<&IfName>,
-    ct: u32,
-) -> Result<(), Stop> {
-    if !stranger.family.has(IpFamily::of(packet.dst)) {
+pub(super) fn ask(stranger: &Stranger, passing: Passing<'_>) -> Result<(), Stop> {
+    if !stranger.family.has(IpFamily::of(passing.packet.dst)) {
         return Ok(());
     }
-    let met = Met { stranger, packet, iif, oif, ct };
+    let met = Met { stranger, passing };
     let chain = format!("{} {} {}", stranger.family, stranger.table, stranger.chain);
     let refused = |rule: String| {
         Err(Refusal::Stranger { chain: chain.clone(), rule, legacy: stranger.tool == Tool::Legacy }.into())
@@ -109,10 +111,12 @@ impl Met<'_> {
     }
 
     fn fits(&self, condition: &Condition) -> Fits {
-        let (packet, ports) = (self.packet, matches!(self.packet.proto, 6 | 17 | 132));
+        let Passing { packet, iif, oif, ct, neighbour } = self.passing;
+        let proto = if neighbour.is_some() { ICMPV6 } else { packet.proto };
+        let ports = matches!(proto, 6 | 17 | 132);
         let yes = match condition {
             Condition::Link(side, patterns) => {
-                let link = if *side == Side::From { self.iif } else { self.oif };
+                let link = if *side == Side::From { iif } else { oif };
                 patterns.iter().any(|pattern| link.map_or(pattern.not, |link| pattern.fits(link)))
             }
             Condition::Addr(side, net, not) => {
@@ -120,13 +124,24 @@ impl Met<'_> {
                 let same = addr.is_ipv4() == net.addr().is_ipv4();
                 same && net.contains(&addr) != *not
             }
-            Condition::Proto(proto, not) => (*proto == packet.proto) != *not,
+            Condition::Proto(wanted, not) => (*wanted == proto) != *not,
+            Condition::Icmp(types, not) => {
+                // RFC 792, RFC 4443: echo requests and replies.
+                let kind = neighbour.or(match (proto, packet.part) {
+                    (ICMP, Part::Answer) => Some(0),
+                    (ICMP, _) => Some(8),
+                    (ICMPV6, Part::Answer) => Some(129),
+                    (ICMPV6, _) => Some(128),
+                    _ => None,
+                });
+                kind.is_some_and(|kind| types.contains(&kind) != *not)
+            }
             Condition::Port(side, from, to, not) => {
                 let port = if *side == Side::From { packet.sport } else { packet.dport };
                 ports && (*from..=*to).contains(&port) != *not
             }
             Condition::V6(v6) => *v6 == packet.v6(),
-            Condition::Ct(bits) => self.ct & bits != 0,
+            Condition::Ct(bits) => ct & bits != 0,
             Condition::Unknown(text) => return Fits::Unsure(text.clone()),
         };
         if yes { Fits::Yes } else { Fits::No }

@@ -156,7 +156,14 @@ impl Tracker {
         if !begins {
             return Ct { flow: None, state: State::Invalid, back: false };
         }
-        self.0.push(Flow { begun: ends, answers: ends.turned(), answered: false, dnat: false, snat: false, asked: (false, false) });
+        self.0.push(Flow {
+            begun: ends,
+            answers: ends.turned(),
+            answered: false,
+            dnat: false,
+            snat: false,
+            asked: (false, false),
+        });
         Ct { flow: Some(self.0.len() - 1), state: State::New, back: false }
     }
 

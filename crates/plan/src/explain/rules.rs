@@ -68,11 +68,22 @@ pub(super) enum Ruling {
     Accept(Cause),
     Drop(Cause),
     Reset(Cause),
-    Dnat { addr: Option<IpAddr>, port: Option<u16>, cause: Cause },
-    Snat { addr: IpAddr, cause: Cause },
+    Dnat {
+        addr: Option<IpAddr>,
+        port: Option<u16>,
+        cause: Cause,
+    },
+    Snat {
+        addr: IpAddr,
+        cause: Cause,
+    },
     Masquerade(Cause),
     /// Another port is written into it.
-    Port { field: Field, port: u16, cause: Cause },
+    Port {
+        field: Field,
+        port: u16,
+        cause: Cause,
+    },
     /// It depends on what cannot be read here.
     Unsure(Cause, String),
 }
@@ -103,12 +114,8 @@ impl Met<'_> {
 
     fn rules(&self, name: &TableName, table: &Table, chain: &str, rules: &[Rule], depth: usize) -> Ruling {
         for (nth, rule) in rules.iter().enumerate() {
-            let mut cause = Cause {
-                table: name.to_string(),
-                chain: chain.to_owned(),
-                rule: rule.why.text.clone(),
-                element: None,
-            };
+            let mut cause =
+                Cause { table: name.to_string(), chain: chain.to_owned(), rule: rule.why.text.clone(), element: None };
             let mut unsure = None;
             let mut ruling = Ruling::Through;
             for expr in &rule.body {
@@ -146,9 +153,7 @@ impl Met<'_> {
         let yes = |yes: bool| Some(if yes { Fits::Yes } else { Fits::No });
         let (dnat, snat) = self.flows.translated(self.ct);
         match expr {
-            Expr::Is { field, not, value } => {
-                yes(self.value(*field).is_some_and(|is| (is == *value) != *not))
-            }
+            Expr::Is { field, not, value } => yes(self.value(*field).is_some_and(|is| (is == *value) != *not)),
             Expr::In { fields, not, set } => {
                 let Some(key) = self.key(fields) else { return Some(Fits::No) };
                 let found = table.sets.get(set).and_then(|set| find(set, &key));

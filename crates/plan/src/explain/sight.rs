@@ -31,7 +31,7 @@ pub struct Site {
     pub forwarding: BTreeSet<IpFamily>,
     /// Tables of ours.
     pub tables: BTreeMap<TableName, Table>,
-    /// Others' base chains for filtering, in the order in which they are asked.
+    /// Others' base chains.
     pub strangers: Vec<Stranger>,
     /// Sockets that wait for somebody.
     pub listeners: Vec<Listener>,
@@ -152,7 +152,12 @@ impl Sight {
                 continue;
             };
             let mut site = Site {
-                links: seen.links.iter().filter(|(_, nic)| !nic.ours).map(|(n, nic)| (n.clone(), nic.clone())).collect(),
+                links: seen
+                    .links
+                    .iter()
+                    .filter(|(_, nic)| !nic.ours)
+                    .map(|(n, nic)| (n.clone(), nic.clone()))
+                    .collect(),
                 forwarding: seen.forwarding.union(&space.forwarding).copied().collect(),
                 tables: space.tables.clone(),
                 strangers: seen.strangers.clone(),
@@ -219,9 +224,10 @@ fn on_link<'a>(name: &'a IfName, link: &'a Link) -> impl Iterator<Item = Way> + 
 }
 
 impl Site {
-    /// The link that has an address and is up.
+    /// The link that has an address. Those of IPv4 outlive a link that goes down.
     pub fn holder(&self, addr: IpAddr) -> Option<&IfName> {
-        let has = |nic: &Nic| nic.up && nic.addrs.iter().any(|own| own.addr() == addr);
+        let lives = |nic: &Nic| addr.is_ipv4() || (nic.up && !nic.no_ipv6);
+        let has = |nic: &Nic| lives(nic) && nic.addrs.iter().any(|own| own.addr() == addr);
         self.links.iter().find(|(_, nic)| has(nic)).map(|(name, _)| name)
     }
 
@@ -235,4 +241,3 @@ impl Site {
         }
     }
 }
-

@@ -5,7 +5,7 @@ use crate::nft::Hook;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 
-/// Somebody else's base chain for filtering, and the chains that it leads to.
+/// Somebody else's base chain, and the chains that it leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stranger {
     /// Which of the kernel's two firewalls.
@@ -20,6 +20,8 @@ pub struct Stranger {
     pub hook: Hook,
     /// Lower is asked earlier.
     pub priority: i32,
+    /// It chooses translations, and is asked about a flow's first packet only.
+    pub nat: bool,
     /// What none of its rules decides is dropped.
     pub drops: bool,
     /// All chains of its table.
@@ -77,6 +79,8 @@ pub enum Condition {
     Proto(u8, bool),
     /// A port of this range, or none of it.
     Port(Side, u16, u16, bool),
+    /// A type of ICMP, or any but these.
+    Icmp(Vec<u8>, bool),
     /// IPv6, or IPv4.
     V6(bool),
     /// Any of these states of connection tracking (`NF_CT_STATE_BIT`).

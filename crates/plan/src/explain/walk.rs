@@ -1,6 +1,7 @@
 //! A packet's way through namespaces, links, bridges and rules, hop by hop, as Linux takes it.
 
 use super::course::{Course, course};
+use super::foreign::{self, Passing};
 use super::packet::{Ct, Packet, Part, State, Tracker};
 use super::refusal::Refusal;
 use super::rules::{Cause, Frame, Kind, Met, Ruling};
@@ -58,6 +59,8 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 /// `NF_CT_STATE_BIT`s
 const STATES: [(State, u32); 3] = [(State::Invalid, 1), (State::Established, 2), (State::New, 8)];
+/// `NF_CT_STATE_UNTRACKED_BIT`: what neighbour discovery says is tracked by nobody.
+const UNTRACKED: u32 = 1 << 6;
 
 pub(super) struct Walk<'a> {
     pub sight: &'a Sight,
@@ -180,13 +183,14 @@ impl<'a> Walk<'a> {
         let nic = self.up(ns, &way.dev, &packet)?;
         if nic.bridge {
             let port = self.neighbour(ns, &way.dev, way.next, &packet, None)?;
-            return match port {
-                Some(port) => self.deliver(ns, &way.dev, &port, packet),
-                None => Ok(Arrival::Outside { link: way.dev, packet }),
-            };
+            let Some(port) = port else { return Ok(Arrival::Outside { link: way.dev, packet }) };
+            let peer = self.nic(ns, &port)?.peer.as_ref();
+            self.discover((ns, &way.dev), peer.map(|(ns, link)| (ns, link)), None, &packet)?;
+            return self.deliver(ns, &port, packet);
         }
         let Some((far, far_end)) = &nic.peer else {
             if *ns == Ns::Host {
+                self.discover((ns, &way.dev), None, None, &packet)?;
                 self.say(At::Outside, ns, format!("leaves by {} for {}", way.dev, way.next));
                 return Ok(Arrival::Outside { link: way.dev, packet });
             }
@@ -198,7 +202,7 @@ impl<'a> Walk<'a> {
             return self.beside(far, far_end, way.next, packet);
         };
         let mac = nic.mac;
-        self.switch(far, far_end, bridge, way.next, mac, packet)
+        self.switch(far, far_end, bridge, (ns, &way.dev), way.next, mac, packet)
     }
 
     fn up_any(&self, ns: &Ns, link: &IfName) -> Step<&'a Nic> {
@@ -228,7 +232,14 @@ impl<'a> Walk<'a> {
 
     /// Who on a bridge has an address: one of its ports, or, with `None`, somebody behind a port of others'. `from` is the port
     /// that asks; without it the bridge's own host does.
-    fn neighbour(&mut self, ns: &Ns, bridge: &IfName, addr: IpAddr, packet: &Packet, from: Option<&IfName>) -> Step<Option<IfName>> {
+    fn neighbour(
+        &mut self,
+        ns: &Ns,
+        bridge: &IfName,
+        addr: IpAddr,
+        packet: &Packet,
+        from: Option<&IfName>,
+    ) -> Step<Option<IfName>> {
         let site = self.site(ns)?;
         let asks = from.and_then(|from| site.links.get(from));
         let mut behind = false;
@@ -268,10 +279,51 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// IPv6 looks for its neighbours by packets of its own, which others' firewalls see: the question leaves one namespace and
+    /// comes to another, the answer likewise, and under br_netfilter a bridge between the two looks on.
+    fn discover(
+        &self,
+        asks: (&Ns, &IfName),
+        answers: Option<(&Ns, &IfName)>,
+        bridge: Option<(&Ns, &IfName)>,
+        packet: &Packet,
+    ) -> Step<()> {
+        if !packet.v6() {
+            return Ok(());
+        }
+        let mut at: Vec<(&Ns, Hook, Option<&IfName>, Option<&IfName>, u8)> = vec![
+            (asks.0, Hook::Output, None, Some(asks.1), SOLICITATION),
+            (asks.0, Hook::Input, Some(asks.1), None, ADVERTISEMENT),
+        ];
+        if let Some((ns, link)) = answers {
+            at.push((ns, Hook::Input, Some(link), None, SOLICITATION));
+            at.push((ns, Hook::Output, None, Some(link), ADVERTISEMENT));
+        }
+        if let Some((ns, bridge)) = bridge.filter(|_| self.sight.bridged.contains(&IpFamily::V6)) {
+            for kind in [SOLICITATION, ADVERTISEMENT] {
+                at.push((ns, Hook::Forward, Some(bridge), Some(bridge), kind));
+            }
+        }
+        for (ns, hook, iif, oif, kind) in at {
+            for stranger in self.site(ns)?.strangers.iter().filter(|s| s.hook == hook && !s.nat) {
+                let asked = foreign::ask(stranger, Passing { packet, iif, oif, ct: UNTRACKED, neighbour: Some(kind) });
+                asked.map_err(|stop| match stop {
+                    Stop::Refused(Refusal::Stranger { chain, rule, legacy }) => {
+                        let rule = format!("{rule}: IPv6 finds no neighbours then (ICMPv6 type {kind})");
+                        Refusal::Stranger { chain, rule, legacy }.into()
+                    }
+                    stop => stop,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the rules of the bridges say of a frame that comes in by a port.
     fn guard(&self, ns: &Ns, port: &IfName, packet: &Packet, frame: Frame) -> Step<()> {
         let none = Tracker::default();
-        let met = Met { packet, iif: Some(port), oif: None, ct: Ct::NONE, flows: &none, local: false, frame: Some(frame) };
+        let met =
+            Met { packet, iif: Some(port), oif: None, ct: Ct::NONE, flows: &none, local: false, frame: Some(frame) };
         for (name, table) in self.site(ns)?.tables.iter().filter(|(name, _)| name.family == Family::Bridge) {
             for (chain, at) in &table.chains {
                 if at.base.is_none_or(|base| base.hook != Hook::Prerouting) {
@@ -288,7 +340,16 @@ impl<'a> Walk<'a> {
     }
 
     /// A frame comes to a bridge by one of its ports, for whoever has the address `next`.
-    fn switch(&mut self, ns: &Ns, port: &IfName, bridge: &IfName, next: IpAddr, mac: Option<Mac>, mut packet: Packet) -> Step<Arrival> {
+    fn switch(
+        &mut self,
+        ns: &Ns,
+        port: &IfName,
+        bridge: &IfName,
+        asker: (&Ns, &IfName),
+        next: IpAddr,
+        mac: Option<Mac>,
+        mut packet: Packet,
+    ) -> Step<Arrival> {
         self.up_any(ns, bridge)?;
         let mac = mac.unwrap_or(Mac([0; 6]));
         let asks = match next {
@@ -298,13 +359,20 @@ impl<'a> Walk<'a> {
         self.guard(ns, port, &packet, Frame { mac, kind: asks })?;
         let to_host = self.answers(ns, bridge, next)?;
         let to = if to_host { None } else { self.neighbour(ns, bridge, next, &packet, Some(port))? };
+        match &to {
+            Some(to) => {
+                let peer = self.nic(ns, to)?.peer.as_ref();
+                self.discover(asker, peer.map(|(ns, link)| (ns, link)), Some((ns, bridge)), &packet)?;
+            }
+            None => self.discover(asker, to_host.then_some((ns, bridge)), None, &packet)?,
+        }
         self.guard(ns, port, &packet, Frame { mac, kind: Kind::Ip })?;
         let family = IpFamily::of(packet.dst);
         if !self.sight.bridged.contains(&family) {
             return match to {
                 Some(to) => {
                     self.say(At::Bridge, ns, format!("{bridge} passes it on from {port} to {to}"));
-                    self.deliver(ns, bridge, &to, packet)
+                    self.deliver(ns, &to, packet)
                 }
                 None if to_host => {
                     self.say(At::Bridge, ns, format!("{bridge} has it for its own host, from {port}"));
@@ -332,11 +400,18 @@ impl<'a> Walk<'a> {
         let after = Through { packet: &mut packet, ct: &mut ct, iif: None, oif: Some(bridge) };
         self.hook(ns, Hook::Postrouting, after)?;
         self.say(At::Bridge, ns, format!("{bridge} passes it on from {port} to {to}"));
-        self.deliver(ns, bridge, &to, packet)
+        self.deliver(ns, &to, packet)
     }
 
     /// The port by which a frame leaves that was translated within a bridge.
-    fn turned(&mut self, ns: &Ns, bridge: &IfName, from: &IfName, next: IpAddr, packet: &Packet) -> Step<Option<IfName>> {
+    fn turned(
+        &mut self,
+        ns: &Ns,
+        bridge: &IfName,
+        from: &IfName,
+        next: IpAddr,
+        packet: &Packet,
+    ) -> Step<Option<IfName>> {
         let to = self.neighbour(ns, bridge, next, packet, None)?;
         let Some(to) = to else { return Ok(None) };
         let (asks, answers) = (self.nic(ns, from)?, self.nic(ns, &to)?);
@@ -351,7 +426,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Out of a bridge by one of its ports.
-    fn deliver(&mut self, ns: &Ns, _bridge: &IfName, port: &IfName, packet: Packet) -> Step<Arrival> {
+    fn deliver(&mut self, ns: &Ns, port: &IfName, packet: Packet) -> Step<Arrival> {
         let nic = self.up_any(ns, port)?;
         let Some((far, far_end)) = &nic.peer else {
             return Err(Stop::Unknown(format!("{port} leads to where nobody looked")));
@@ -425,7 +500,8 @@ impl<'a> Walk<'a> {
             Hook::Forward => None,
         };
         let ours = site.tables.iter().filter(|(name, _)| name.family == Family::Inet);
-        let chains = ours.flat_map(|(name, table)| table.chains.iter().map(move |(chain, it)| (name, table, chain, it)));
+        let chains =
+            ours.flat_map(|(name, table)| table.chains.iter().map(move |(chain, it)| (name, table, chain, it)));
         let mut stages: Vec<(i32, Stage<'_>)> = Vec::new();
         for (name, table, chain, it) in chains {
             let Some(base) = it.base.filter(|base| base.hook == hook) else {
@@ -454,9 +530,12 @@ impl<'a> Walk<'a> {
                     asks = self.asks(ns, hook, at.ct, &stages);
                 }
                 Stage::Translate => self.translate(ns, hook, at.packet, *at.ct),
+                // Ours were asked first or are asked next: who chooses first wins, and what they choose is not read.
+                Stage::Theirs(stranger) if stranger.nat && at.ct.state != State::New => {}
                 Stage::Theirs(stranger) => {
                     let bits = STATES.iter().find(|(state, _)| *state == at.ct.state).map_or(0, |(_, bit)| *bit);
-                    super::foreign::ask(stranger, at.packet, at.iif, at.oif, bits)?;
+                    let (iif, oif) = (at.iif, at.oif);
+                    foreign::ask(stranger, Passing { packet: at.packet, iif, oif, ct: bits, neighbour: None })?;
                 }
                 Stage::Ours(_, _, _, ChainType::Nat) if !asks => {}
                 Stage::Ours(name, table, chain, kind) => {
@@ -552,7 +631,12 @@ impl<'a> Walk<'a> {
 
     /// All of a conversation: there, back, and there again, for what is let through in the middle of a flow may differ from
     /// what may begin one.
-    pub fn talk(&mut self, from: &Start, first: Packet, hears: &mut dyn FnMut(&mut Walk<'a>, &Ns, &Packet) -> Step<()>) -> Step<Arrival> {
+    pub fn talk(
+        &mut self,
+        from: &Start,
+        first: Packet,
+        hears: &mut dyn FnMut(&mut Walk<'a>, &Ns, &Packet) -> Step<()>,
+    ) -> Step<Arrival> {
         self.leg = Leg::There;
         let arrival = self.set_out(from, first)?;
         let (back_from, seen) = match &arrival {
