@@ -36,6 +36,8 @@ pub mod marks;
 mod nft;
 /// Sees all that is ours.
 mod observe;
+/// One real question over the network.
+pub mod probe;
 /// Routes: adding, removing and reading them.
 mod route;
 /// A conversation with the kernel about links, addresses and routes.

@@ -12,6 +12,7 @@ use crate::wire::Wire;
 mod create;
 mod events;
 mod exec;
+mod explain;
 mod history;
 mod image;
 mod inspect;
@@ -82,9 +83,10 @@ macro_rules! leaf {
 }
 
 /// Groups of commands: `berth container ls`.
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 6] = [
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("net", "See the network and ask it"),
     ("network", "Manage networks"),
     ("system", "Manage the engine"),
     ("volume", "Manage volumes"),
@@ -134,6 +136,7 @@ pub static LEAVES: &[Leaf] = &[
     leaf!(["container prune"], "[OPTIONS]", "Remove all stopped containers", 0..=0, false, system::prune_flags, system::prune_containers),
     leaf!(["image inspect"], "[OPTIONS] IMAGE [IMAGE...]", "Show all that the engine knows of images", 1..=ANY, false, inspect::flags, inspect::image),
     leaf!(["image prune"], "[OPTIONS]", "Remove unused images", 0..=0, false, system::prune_all_flags, system::prune_images),
+    leaf!(["net explain"], "[OPTIONS] FROM TO[:PORT[/PROTO]]", "Say whether one place reaches another, and why", 2..=2, false, explain::flags, explain::explain),
     leaf!(["network connect"], "[OPTIONS] NETWORK CONTAINER", "Put a container on a network", 2..=2, false, network::connect_flags, network::connect),
     leaf!(["network create"], "[OPTIONS] NETWORK", "Make a network", 1..=1, false, network::create_flags, network::create),
     leaf!(["network disconnect"], "[OPTIONS] NETWORK CONTAINER", "Take a container off a network", 2..=2, false, network::disconnect_flags, network::disconnect),

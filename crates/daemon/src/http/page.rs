@@ -13,10 +13,10 @@ fn missing(action: Action) -> &'static str {
         Ping | Version | Info | Events | ContainerList | ContainerInspect | ContainerTop | ContainerLogs
         | ContainerChanges | ContainerExport | ContainerStats | ContainerResize | ContainerStop | ContainerRestart
         | ContainerKill | ContainerRename | ContainerPause | ContainerUnpause | ContainerAttach | ContainerRemove
-        | ArchiveStat | ArchiveGet | ArchivePut | ContainerPrune | PortsAdd | PortsRemove | ExecCreate | ExecStart
-        | ExecResize | ExecInspect | ImageHistory | ImageTag | ImagePrune | Commit | VolumeList | VolumeInspect
-        | VolumeRemove | VolumePrune | NetworkList | NetworkInspect | NetworkRemove | NetworkDisconnect
-        | NetworkPrune | Plugins | PluginInspect | BuildPrune => "",
+        | ArchiveStat | ArchiveGet | ArchivePut | ContainerPrune | PortsAdd | PortsRemove | Explain | ExecCreate
+        | ExecStart | ExecResize | ExecInspect | ImageHistory | ImageTag | ImagePrune | Commit | VolumeList
+        | VolumeInspect | VolumeRemove | VolumePrune | NetworkList | NetworkInspect | NetworkRemove
+        | NetworkDisconnect | NetworkPrune | Plugins | PluginInspect | BuildPrune => "",
         ContainerWait => "nothing is missing; `condition=healthy` is berth's own (and Podman's)",
         DiskUsage => "how much of an image others share is told as 0",
         Auth => "identity tokens",

@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::ask::Ask;
-use super::{archive, containers, exec, images, networks, ports, system, volumes};
+use super::{archive, containers, exec, explain, images, networks, ports, system, volumes};
 use crate::error::{Error, Result};
 use axum::http::Method;
 use serde_json::json;
@@ -76,6 +76,8 @@ pub enum Action {
     PortsAdd,
     /// Some of its ports are published no longer. berth's own.
     PortsRemove,
+    /// Why one place reaches another, or does not. berth's own.
+    Explain,
 
     /// One more process.
     ExecCreate,
@@ -197,6 +199,7 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
 
     ("POST",   "/berth/containers/{name}/ports", PortsAdd),
     ("DELETE", "/berth/containers/{name}/ports", PortsRemove),
+    ("GET",    "/berth/explain",                Explain),
 
     ("POST",   "/containers/{name}/exec",       ExecCreate),
     ("POST",   "/exec/{name}/start",            ExecStart),
@@ -293,6 +296,7 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         ArchivePut => archive::put(ask).await,
         ContainerPrune => containers::prune(ask).await,
         PortsAdd => ports::add(ask).await,
+        Explain => explain::explain(ask).await,
         PortsRemove => ports::remove(ask).await,
 
         ExecCreate => exec::create(ask).await,

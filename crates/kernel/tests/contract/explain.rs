@@ -3,14 +3,15 @@
 //!
 //! `EXPLAIN_WORLDS=1250` makes each of the four tests look at so many worlds, 5,000 in all; otherwise at 50.
 
-use crate::chance::{Dice, converge, hex};
+use crate::chance::{Dice, hex};
 use crate::{name, open, route};
 use kernel::Host;
 use lab::{Ask, Lab, Server};
-use plan::apply::Kernel;
+use plan::apply::{Kernel, apply};
 use plan::desired::desired;
+use plan::diff::diff;
 use plan::explain::{self, Origin, Path, Service};
-use plan::ids::{EndpointId, IfName, Mac, NetworkId, SandboxId};
+use plan::ids::{EndpointId, IfName, Mac, SandboxId};
 use plan::netstate::{BridgePort, ElementChange, NetState, Ns, Op};
 use plan::nft::{Owner, TableName};
 use plan::world::{Endpoint, GatewayMode, Linked, Network, Opened, PortBinding, Proto, Sandbox, Subnet, World};
@@ -42,8 +43,10 @@ fn network(dice: &mut Dice, t: u64, n: u64) -> Network {
         _ => Nat,
     };
     let block = t % 200 + 20;
+    let only6 = dice.roll(8) == 0;
     let v4 = Subnet {
         mode: mode(dice),
+        default_gateway: (dice.roll(12) == 0).then(|| format!("10.{block}.{n}.10").parse().unwrap()),
         source: (dice.roll(6) == 0).then(|| "192.0.2.1".parse().unwrap()),
         ..Subnet::new(format!("10.{block}.{n}.0/24").parse().unwrap(), format!("10.{block}.{n}.1").parse().unwrap())
     };
@@ -58,14 +61,14 @@ fn network(dice: &mut Dice, t: u64, n: u64) -> Network {
         bridge: format!("br{t}x{n}").parse().unwrap(),
         foreign_bridge: false,
         mac: Mac([2, 0x42, block as u8, n as u8, 0, 1]),
-        v4: Some(v4),
-        v6: dice.heads().then_some(v6),
+        unnumbered: !only6 && dice.roll(12) == 0,
+        v4: (!only6).then_some(v4),
+        v6: (only6 || dice.heads()).then_some(v6),
         mtu: 1500,
         icc: dice.heads(),
         masquerade: dice.roll(4) > 0,
         internal,
         host_ip: None,
-        unnumbered: false,
         trusted: if dice.roll(5) == 0 { [name("up0")].into() } else { BTreeSet::new() },
         prefix: None,
         about: Default::default(),
@@ -74,7 +77,7 @@ fn network(dice: &mut Dice, t: u64, n: u64) -> Network {
 
 fn endpoint(dice: &mut Dice, network: &Network, t: u64, c: u64, at: u64) -> Endpoint {
     let id: EndpointId = hex(4, (t * 16 + c) * 16 + at).parse().unwrap();
-    let v4 = network.v4.as_ref().unwrap();
+    let addr4 = network.v4.as_ref().map(|v4| (u32::from(v4.net.network()) + 10 + c as u32).into());
     let addr6 = network.v6.as_ref().map(|v6| (u128::from(v6.net.network()) + 10 + u128::from(c)).into());
     let mut ports = Vec::new();
     if at == 0 && dice.roll(3) > 0 {
@@ -105,7 +108,7 @@ fn endpoint(dice: &mut Dice, network: &Network, t: u64, c: u64, at: u64) -> Endp
         container_name: format!("c{c}"),
         inner: IfName::inner(at as u16),
         mac: Mac([2, 0x42, t as u8, at as u8, 1, 10 + c as u8]),
-        addr4: Some((u32::from(v4.net.network()) + 10 + c as u32).into()),
+        addr4,
         addr6,
         gateway: at == 0,
         gateway4: false,
@@ -137,7 +140,13 @@ fn world(dice: &mut Dice, t: u64) -> World {
         let second = dice.roll(networks.len() as u64);
         for (at, nth) in [first, second].into_iter().enumerate() {
             if at == 0 || (second != first && dice.heads()) {
-                let made = endpoint(dice, &networks[nth as usize], t, c, at as u64);
+                let mut made = endpoint(dice, &networks[nth as usize], t, c, at as u64);
+                // What the first network does not have, the second may lead out of.
+                let led = |has: fn(&Network) -> bool| {
+                    at == 1 && !has(&networks[first as usize]) && has(&networks[nth as usize])
+                };
+                made.gateway4 = led(|network| network.v4.is_some());
+                made.gateway6 = led(|network| network.v6.is_some());
                 world.endpoints.insert(made.id.clone(), made);
             }
         }
@@ -306,7 +315,7 @@ fn serve(dice: &mut Dice, lab: &Lab, host: &Host, world: &World) -> Vec<Server> 
     for id in world.sandboxes.keys() {
         let place = lab.inside_path(&host.pin(id));
         let own: Vec<IpAddr> = world.endpoints_of(id).flat_map(|e| e.addrs().collect::<Vec<_>>()).collect();
-        let text = id.short().to_string();
+        let text = explain::called(world)[&Ns::Of(id.clone())].clone();
         match dice.roll(8) {
             0 => {}
             1 => servers.push(place.serve_tcp("127.0.0.1:80", &text)),
@@ -337,13 +346,13 @@ fn asked(who: &Who, to: IpAddr, service: Service) -> (explain::Ask, Ask) {
     (explain::Ask { from, to, service }, real)
 }
 
-/// What really happens: true where somebody answered.
-fn tried(lab: &Lab, host: &Host, friend: &lab::Host, asks: &[(Who, Ask)], patience: Duration) -> Vec<bool> {
+/// What really happens: what was said, `None` where nobody answered.
+fn tried(lab: &Lab, host: &Host, friend: &lab::Host, asks: &[(Who, Ask)], patience: Duration) -> Vec<Option<String>> {
     let mut by_who: BTreeMap<&Who, Vec<usize>> = BTreeMap::new();
     for (nth, (who, _)) in asks.iter().enumerate() {
         by_who.entry(who).or_default().push(nth);
     }
-    let mut answers = vec![false; asks.len()];
+    let mut answers = vec![None; asks.len()];
     std::thread::scope(|scope| {
         let sweeps: Vec<_> = by_who
             .into_iter()
@@ -360,7 +369,7 @@ fn tried(lab: &Lab, host: &Host, friend: &lab::Host, asks: &[(Who, Ask)], patien
         for sweep in sweeps {
             let (nths, said) = sweep.join().unwrap();
             for (nth, said) in nths.into_iter().zip(said) {
-                answers[nth] = said.is_some();
+                answers[nth] = said;
             }
         }
     });
@@ -375,6 +384,13 @@ fn told(path: &Path) -> String {
     format!("{}    => {:?}", hops.collect::<String>(), path.end)
 }
 
+/// What the path's end would say: its name, and the client that it sees.
+fn expected(path: &Path) -> String {
+    let there = path.hops.iter().rev().find(|hop| hop.leg == explain::Leg::There && hop.at == explain::At::Listener);
+    let name = there.map_or("friend", |hop| &hop.place);
+    format!("{name} {}", path.client.map(|client| client.to_string()).unwrap_or_default())
+}
+
 /// Figures of a run.
 #[derive(Default)]
 struct Tally {
@@ -382,6 +398,17 @@ struct Tally {
     reached: usize,
     unknown: usize,
     broken: usize,
+}
+
+/// Makes a world true. What was left of the one before may vanish only while that is done.
+fn settle(host: &mut Host, want: &NetState) {
+    lab::wait_for("the world to be as wished", Duration::from_secs(20), || {
+        let have = host.observe().unwrap();
+        let plan = diff(&have, want);
+        let done = plan.is_empty();
+        apply(host, have, &plan);
+        done.then_some(())
+    });
 }
 
 fn compare(lab: &Lab, seed: u64) {
@@ -402,7 +429,7 @@ fn compare(lab: &Lab, seed: u64) {
         }
         let world = world(&mut dice, seed * 1000 + t);
         let want = desired(&world);
-        converge(&mut host, &want, &format!("world {seed}/{t}"));
+        settle(&mut host, &want);
         let bridged = ["iptables", "ip6tables"].map(|which| {
             let path = format!("/proc/sys/net/bridge/bridge-nf-call-{which}");
             let on = dice.heads();
@@ -429,15 +456,22 @@ fn compare(lab: &Lab, seed: u64) {
         let answers = tried(lab, &host, &friend, &real, PATIENCE);
         for (nth, (who, (ask, question))) in asks.iter().enumerate() {
             let path = explain::path(&sight, &world, &names, ask);
-            let mut answered = answers[nth];
-            if path.reaches() == Some(true) && !answered {
-                answered = tried(lab, &host, &friend, &real[nth..=nth], AGAIN)[0];
+            let mut said = answers[nth].clone();
+            if path.reaches() == Some(true) && said.is_none() {
+                said = tried(lab, &host, &friend, &real[nth..=nth], AGAIN)[0].clone();
             }
+            let answered = said.is_some();
             let place = format!(
-                "world {seed}/{t}: {who:?} asks {question:?}, bridged {bridged:?}, damage {damage:?}\n{}\n    answered: {answered}",
+                "world {seed}/{t}: {who:?} asks {question:?}, bridged {bridged:?}, damage {damage:?}\n{}\n    answered: {said:?}",
                 told(&path)
             );
             tally.unknown += usize::from(path.reaches().is_none());
+            // Who answers says his name, and whom he sees as the client.
+            let who_says = said.filter(|said| !said.is_empty() && path.reaches() == Some(true));
+            if who_says.is_some_and(|said| said.trim() != expected(&path)) {
+                wrong.push(format!("somebody else answers, or sees somebody else:\n{place}"));
+                continue;
+            }
             if path.reaches().is_some_and(|said| said != answered) {
                 wrong.push(place);
                 continue;

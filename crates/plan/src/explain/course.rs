@@ -52,7 +52,9 @@ pub(super) fn course(site: &Site, at: &str, to: IpAddr) -> Result<Course, Stop> 
     let via = way.via.map(|via| format!(" via {via}")).unwrap_or_default();
     let to_net = if way.to.prefix_len() == 0 { "default".to_owned() } else { way.to.to_string() };
     let text = format!("{to_net}{via} dev {dev}");
-    Ok(Course { dev, next: way.via.unwrap_or(to), local: false, source: way.source, text })
+    // Who is his own next hop takes everybody for a neighbour (`fib_nh_scope` is not that of a link then).
+    let via = way.via.filter(|via| !site.is_local(*via));
+    Ok(Course { dev, next: via.unwrap_or(to), local: false, source: way.source, text })
 }
 
 impl Course {

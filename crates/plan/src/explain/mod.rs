@@ -26,7 +26,18 @@ mod foreign;
 /// The way itself.
 mod walk;
 
+/// From two places, as people name them, to addresses.
+pub mod question;
+
+/// The answer to a question.
+pub mod answer;
+
+/// What would change an answer.
+mod remedy;
+
+pub use answer::{Answer, Try, Verdict, answer};
 pub use packet::Service;
+pub use question::{Place, Question};
 pub use refusal::{Doing, Refusal};
 pub use rules::Cause;
 
@@ -155,6 +166,8 @@ pub struct Path {
     pub leg: Leg,
     /// How it ends.
     pub end: End,
+    /// The address that whoever is asked sees as the client's; `None` if it did not come so far.
+    pub client: Option<IpAddr>,
 }
 
 impl Path {
@@ -185,7 +198,7 @@ pub fn path(sight: &Sight, world: &World, names: &BTreeMap<Ns, String>, ask: &As
         Err(Stop::Refused(refusal)) => End::Refused(refusal),
         Err(Stop::Unknown(why)) => End::Unknown(why),
     };
-    Path { hops: walk.hops, leg: walk.leg, end }
+    Path { hops: walk.hops, leg: walk.leg, end, client: walk.client }
 }
 
 fn converse(walk: &mut Walk<'_>, world: &World, ask: &Ask) -> Result<Arrival, Stop> {
@@ -202,13 +215,18 @@ fn converse(walk: &mut Walk<'_>, world: &World, ask: &Ask) -> Result<Arrival, St
     };
     let first = Packet::first(ask.service, source, ask.to);
     let mut hears = |walk: &mut Walk<'_>, ns: &Ns, packet: &Packet| listener(walk, world, ns, packet, ask.service);
-    walk.talk(&start, first, &mut hears)
+    let arrival = walk.talk(&start, first, &mut hears)?;
+    if let Arrival::Outside { packet, .. } = &arrival {
+        walk.client = Some(packet.src);
+    }
+    Ok(arrival)
 }
 
 /// Does anybody take what arrived?
 fn listener(walk: &mut Walk<'_>, world: &World, ns: &Ns, packet: &Packet, service: Service) -> Result<(), Stop> {
+    walk.client = Some(packet.src);
     let Service::Port(proto, _) = service else {
-        walk.say(At::Listener, ns, format!("{} answers echo requests", packet.dst));
+        walk.say(At::Listener, ns, format!("{} answers echo requests, and sees {}", packet.dst, packet.src));
         return Ok(());
     };
     if *ns == Ns::Host && world.relay == Some(packet.dport) && proto.is_relayed() {
@@ -217,7 +235,8 @@ fn listener(walk: &mut Walk<'_>, world: &World, ns: &Ns, packet: &Packet, servic
     let listeners = walk.sight.site(ns).map_or(&[][..], |site| &site.listeners);
     if let Some(one) = listeners.iter().find(|one| one.hears(proto, packet.dst, packet.dport)) {
         let whose = if one.program.is_empty() { "something" } else { &one.program };
-        walk.say(At::Listener, ns, format!("{whose} listens on {}", walk::shown(one.addr, one.port)));
+        let at = walk::shown(one.addr, one.port);
+        walk.say(At::Listener, ns, format!("{whose} listens on {at}, and sees {} as the client", packet.src));
         return Ok(());
     }
     let same = |one: &&Listener| one.proto == proto && one.port == packet.dport;

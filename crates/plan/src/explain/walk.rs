@@ -69,6 +69,8 @@ pub(super) struct Walk<'a> {
     pub flows: BTreeMap<Ns, Tracker>,
     pub hops: Vec<Hop>,
     pub leg: Leg,
+    /// Whom the one who is asked sees.
+    pub client: Option<IpAddr>,
     /// Hops are not written down.
     pub quiet: bool,
     left: usize,
@@ -85,7 +87,7 @@ struct Through<'p> {
 impl<'a> Walk<'a> {
     pub fn new(sight: &'a Sight, called: &'a BTreeMap<Ns, String>) -> Walk<'a> {
         let (flows, hops) = (BTreeMap::new(), Vec::new());
-        Walk { sight, called, flows, hops, leg: Leg::There, quiet: false, left: MOST }
+        Walk { sight, called, flows, hops, leg: Leg::There, client: None, quiet: false, left: MOST }
     }
 
     pub fn name(&self, ns: &Ns) -> String {
@@ -307,11 +309,11 @@ impl<'a> Walk<'a> {
         for (ns, hook, iif, oif, kind) in at {
             for stranger in self.site(ns)?.strangers.iter().filter(|s| s.hook == hook && !s.nat) {
                 let asked = foreign::ask(stranger, Passing { packet, iif, oif, ct: UNTRACKED, neighbour: Some(kind) });
+                // Who was heard of before, or asks first himself, is known all the same.
                 asked.map_err(|stop| match stop {
-                    Stop::Refused(Refusal::Stranger { chain, rule, legacy }) => {
-                        let rule = format!("{rule}: IPv6 finds no neighbours then (ICMPv6 type {kind})");
-                        Refusal::Stranger { chain, rule, legacy }.into()
-                    }
+                    Stop::Refused(refusal) => Stop::Unknown(format!(
+                        "IPv6 finds neighbours only while they remember each other, for their questions and answers are {refusal}"
+                    )),
                     stop => stop,
                 })?;
             }
@@ -389,6 +391,11 @@ impl<'a> Walk<'a> {
         } else {
             // What was translated goes where it is for now: to the host, or around in the bridge.
             let way = self.course(ns, packet.dst)?;
+            if !way.local && !packet.v6() && !self.site(ns)?.forwarding.contains(&family) {
+                return Err(Stop::Unknown(
+                    "versions of Linux differ in whether a bridge passes on what was translated while forwarding is off".into(),
+                ));
+            }
             if way.local || way.dev != *bridge { None } else { self.turned(ns, bridge, port, way.next, &packet)? }
         };
         let Some(to) = to else {
@@ -550,6 +557,11 @@ impl<'a> Walk<'a> {
                         frame: None,
                     };
                     let ruling = met.ask(name, table, chain);
+                    // That a container sends as itself is said of every packet, and decides nothing.
+                    let plain = matches!(ruling, Ruling::Accept(_)) && (hook == Hook::Prerouting || *ns != Ns::Host);
+                    if plain {
+                        continue;
+                    }
                     if self.obey(ns, ruling, at.packet, *at.ct, at.oif)? && *kind == ChainType::Nat {
                         asks = false;
                     }
