@@ -20,6 +20,14 @@ pub fn size() -> (u16, u16) {
     termios::tcgetwinsize(stdout()).map_or((0, 0), |size| (size.ws_row, size.ws_col))
 }
 
+/// How many characters a line of text for people may have: as many as the terminal has, and 100 where there is none.
+pub fn width() -> usize {
+    match size().1 {
+        0 => 100,
+        columns => columns.into(),
+    }
+}
+
 /// The terminal in raw mode; dropping it, by whatever way out, restores what was before.
 pub struct Raw {
     before: Termios,

@@ -19,6 +19,7 @@ use plan::around::Around;
 use plan::decide::{self, AttachWish, Facts, NetworkWish, Refusal};
 use plan::desired::{desired, follow};
 use plan::diff::diff;
+use plan::explain::sight::Sight;
 use plan::ids::{ContainerId, EndpointId, IfName, NetworkId, SandboxId};
 use plan::ipam::Pool;
 use plan::names::ResolvConf;
@@ -27,7 +28,7 @@ use plan::nft::Owner;
 use plan::ports::{self, PortWish, Unpublish};
 use plan::warnings::{About, Warning, Warnings, warnings};
 use plan::world::{Change, Endpoint, Fact, Linked, Network, PortBinding, World};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -44,10 +45,20 @@ const SETTLE: Duration = Duration::from_millis(250);
 pub enum Event {
     /// Somebody wants the facts to change.
     Wish(Wish, oneshot::Sender<Result<()>>),
+    /// Somebody wants to see the network as it is, and as it should be: the host and these sandboxes.
+    Sight(BTreeSet<SandboxId>, oneshot::Sender<Result<Sights>>),
     /// The kernel's network was changed, by us or by somebody else.
     Moved(Vec<Moved>),
     /// The engine ends; the network stays as it is.
     Stop,
+}
+
+/// The network as it is, and as it should be.
+pub struct Sights {
+    /// As the kernel shows it.
+    pub seen: Sight,
+    /// The same with what is ours as the facts ask for it.
+    pub wished: Sight,
 }
 
 /// What can be wished for.
@@ -186,6 +197,17 @@ impl Net {
         answer.await.map_err(|_| gone())?
     }
 
+    /// Looks at the host and these sandboxes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn sight(&self, sandboxes: BTreeSet<SandboxId>) -> Result<Sights> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::Fault("the network thread has ended".into());
+        self.events.send(Event::Sight(sandboxes, reply)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
     /// Lets the thread end. The network stays as it is.
     pub fn stop(&self) {
         // An error only says that it has ended already.
@@ -308,7 +330,7 @@ impl NetworkOwner {
         let mut next_look = Instant::now() + TICK;
         let mut next_survey = next_look;
         loop {
-            let mut wishes = Vec::new();
+            let (mut wishes, mut looks) = (Vec::new(), Vec::new());
             match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -316,6 +338,7 @@ impl NetworkOwner {
                     for event in std::iter::once(first).chain(inbox.try_iter()) {
                         match event {
                             Event::Wish(wish, reply) => wishes.push((wish, reply)),
+                            Event::Sight(sandboxes, reply) => looks.push((sandboxes, reply)),
                             Event::Moved(more) => moved.extend(more),
                             Event::Stop => return,
                         }
@@ -327,6 +350,10 @@ impl NetworkOwner {
             }
             if !wishes.is_empty() {
                 self.round(wishes);
+            }
+            for (sandboxes, reply) in looks {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.sights(&sandboxes));
             }
             // Not only when the inbox is silent: an engine that is always asked for something must look too.
             if Instant::now() >= next_look {
@@ -627,6 +654,12 @@ impl NetworkOwner {
         }
         self.survey();
         self.warn();
+    }
+
+    fn sights(&mut self, sandboxes: &BTreeSet<SandboxId>) -> Result<Sights> {
+        let seen = self.kernel.host.sight(sandboxes).doing("look at the network")?;
+        let wished = seen.wished(&self.want);
+        Ok(Sights { seen, wished })
     }
 
     /// Looks at what others made on this host.

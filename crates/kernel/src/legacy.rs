@@ -4,6 +4,8 @@
 use crate::attr::text;
 use crate::sieve::{Chains, Rule, Then};
 use plan::around::{Packets, Pattern, Refusing, Tool};
+use plan::explain::strangers::{Condition, Side, Stranger, StrangersRule};
+use plan::nft::Hook;
 use rustix::net::{AddressFamily, SocketType, socket};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -88,8 +90,63 @@ pub(crate) fn refusing() -> io::Result<Vec<Refusing>> {
     Ok(found)
 }
 
+/// The chains FORWARD with all that can be read of them.
+///
+/// # Errors
+/// As [`refusing`].
+pub(crate) fn strangers() -> io::Result<Vec<Stranger>> {
+    let mut found = Vec::new();
+    for layout in &LAYOUTS {
+        let names = std::fs::read_to_string(layout.names).unwrap_or_default();
+        if names.lines().any(|name| name == "filter") {
+            let (chains, drops) = layout.read()?;
+            let chains = chains.0.into_iter().map(|(name, rules)| (name, rules.into_iter().map(stranger).collect()));
+            found.push(Stranger {
+                tool: Tool::Legacy,
+                family: layout.packets,
+                table: "filter".into(),
+                chain: "FORWARD".into(),
+                hook: Hook::Forward,
+                // `NF_IP_PRI_FILTER`
+                priority: 0,
+                nat: false,
+                drops,
+                chains: chains.collect(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn stranger(rule: Rule) -> StrangersRule {
+    let sides = [(Side::From, rule.from), (Side::To, rule.to)];
+    let links = sides.into_iter().filter_map(|(side, links)| Some(Condition::Link(side, links?)));
+    let other = rule.other.then(|| Condition::Unknown("a condition of iptables-legacy".into()));
+    let then = match rule.then {
+        Then::Nothing => plan::explain::strangers::Then::Nothing,
+        Then::Accept => plan::explain::strangers::Then::Accept,
+        Then::Refuse => plan::explain::strangers::Then::Drop,
+        Then::Go(chain) => plan::explain::strangers::Then::Jump(chain),
+    };
+    StrangersRule { conditions: links.chain(other).collect(), then }
+}
+
 impl Layout {
     fn forward(&self) -> io::Result<Option<Refusing>> {
+        let (chains, drops) = self.read()?;
+        let lets = chains.sift("FORWARD", drops);
+        Ok(lets.map(|(lets_in, lets_out)| Refusing {
+            tool: Tool::Legacy,
+            family: self.packets,
+            table: "filter".into(),
+            chain: "FORWARD".into(),
+            lets_in,
+            lets_out,
+        }))
+    }
+
+    /// The chain FORWARD and those that it leads to, and whether it drops what it does not know.
+    fn read(&self) -> io::Result<(Chains, bool)> {
         let socket = socket(self.family, SocketType::DGRAM, None)?;
         let mut info = named(INFO);
         ask(socket.as_fd(), self.level, GET_INFO, &mut info)?;
@@ -102,15 +159,7 @@ impl Layout {
         ask(socket.as_fd(), self.level, GET_ENTRIES, &mut all)?;
         let entries = &all[ENTRIES_HEAD..];
         let drops = self.entry(entries, policy).is_some_and(|(rule, _)| rule.then == Then::Refuse);
-        let lets = self.chains(entries, start, policy).sift("FORWARD", drops);
-        Ok(lets.map(|(lets_in, lets_out)| Refusing {
-            tool: Tool::Legacy,
-            family: self.packets,
-            table: "filter".into(),
-            chain: "FORWARD".into(),
-            lets_in,
-            lets_out,
-        }))
+        Ok((self.chains(entries, start, policy), drops))
     }
 
     /// The chain that begins at `start` and ends before its policy, and the chains that it leads to, named by their place.

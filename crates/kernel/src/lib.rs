@@ -38,12 +38,16 @@ pub mod marks;
 mod nft;
 /// Sees all that is ours.
 mod observe;
+/// One real question over the network.
+pub mod probe;
 /// Routes: adding, removing and reading them.
 mod route;
 /// A conversation with the kernel about links, addresses and routes.
 mod rtnetlink;
 /// What passes a stranger's chain.
 mod sieve;
+/// All that a packet may meet on the host.
+mod sight;
 /// Netlink sockets: requests, answers, dumps, batches.
 mod socket;
 /// Pinned network namespaces and what is kept open in each.
@@ -52,5 +56,7 @@ mod spaces;
 mod sysctl;
 /// A thread that goes into other namespaces and comes back.
 mod visitor;
+/// Sockets that wait for somebody.
+mod waiting;
 /// Says when something in the host's network moved.
 pub mod watch;

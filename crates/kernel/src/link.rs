@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     pub port: BridgePort,
     /// `net.ipv4.conf.IF.route_localnet`
     pub route_localnet: bool,
+    /// `net.ipv4.conf.IF.rp_filter`
+    pub rp_filter: u8,
     /// The index of the other end, or of the interface that it is on, in that one's own namespace.
     pub peer: Option<u32>,
     /// That namespace, if it is another one.
@@ -321,6 +323,7 @@ impl Seen {
             master: None,
             port: BridgePort::default(),
             route_localnet: false,
+            rp_filter: 0,
             peer: None,
             peer_space: None,
             no_ipv6: false,
@@ -350,7 +353,7 @@ impl Seen {
                 }
                 LinkAttribute::AfSpecUnspec(families) => {
                     (seen.speaks_ipv6, seen.no_ipv6) = ipv6(families);
-                    seen.route_localnet = route_localnet(families);
+                    (seen.route_localnet, seen.rp_filter) = ipv4(families);
                 }
                 _ => {}
             }
@@ -408,12 +411,15 @@ fn port(infos: &[LinkInfo]) -> BridgePort {
     port
 }
 
-fn route_localnet(families: &[AfSpecUnspec]) -> bool {
+/// `route_localnet` and `rp_filter` of a link's settings of IPv4.
+fn ipv4(families: &[AfSpecUnspec]) -> (bool, u8) {
     let inet = families.iter().find_map(|family| match family {
         AfSpecUnspec::Inet(attributes) => Some(attributes),
         _ => None,
     });
-    inet.into_iter().flatten().any(|a| matches!(a, AfSpecInet::DevConf(conf) if conf.route_localnet != 0))
+    let mut settings = inet.into_iter().flatten();
+    let settings = settings.find_map(|a| if let AfSpecInet::DevConf(conf) = a { Some(conf) } else { None });
+    settings.map_or((false, 0), |conf| (conf.route_localnet != 0, u8::try_from(conf.rp_filter).unwrap_or_default()))
 }
 
 /// Whether the link has IPv6 settings at all, and `disable_ipv6` of them: they come along with the link, so nobody has

@@ -9,8 +9,12 @@ use ipnet::IpNet;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Request};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The priorities of the rules for the tables `local`, `main` and `default`.
+const USUAL_RULES: [u32; 3] = [0, 32766, 32767];
 
 /// A route as the kernel shows it.
 #[derive(Clone, Debug)]
@@ -25,6 +29,12 @@ pub(crate) struct Seen {
     pub mtu: Option<u32>,
     /// In the main table, to some other machine or link.
     pub unicast: bool,
+    /// It refuses whoever takes it.
+    pub refuses: bool,
+    /// The source that it suggests.
+    pub source: Option<IpAddr>,
+    /// Made by us.
+    pub ours: bool,
 }
 
 /// A route in place of whatever leads to the same: who rules over a namespace may have made one there.
@@ -69,6 +79,25 @@ fn read(addr: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
+/// Are there rules that choose among routing tables, beyond those that every namespace begins with (ip-rule(8))?
+pub(crate) fn chosen_by_rules(rt: &mut Rtnetlink) -> Result<bool, Refused> {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut filter = RuleMessage::default();
+        filter.header.family = family;
+        for message in rt.dump(&Request::GetRule(filter))? {
+            let Request::NewRule(rule) = message else { continue };
+            let priority = rule.attributes.iter().find_map(|a| match a {
+                RuleAttribute::Priority(priority) => Some(*priority),
+                _ => None,
+            });
+            if !USUAL_RULES.contains(&priority.unwrap_or_default()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Routes of the main table: ours only, or everybody's.
 pub(crate) fn all(rt: &mut Rtnetlink, ours: bool) -> Result<Vec<Seen>, Refused> {
     let mut routes = Vec::new();
@@ -105,13 +134,15 @@ fn seen(message: &RouteMessage, ours: bool) -> Option<Seen> {
         _ => return None,
     };
     let unicast = header.kind == RouteType::Unicast;
-    let (mut to, mut via, mut link, mut metric, mut mtu) = (any, None, None, 0, None);
+    let refuses = matches!(header.kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit);
+    let (mut to, mut via, mut link, mut metric, mut mtu, mut source) = (any, None, None, 0, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(addr) => to = read(addr)?,
             RouteAttribute::Gateway(addr) => via = read(addr),
             RouteAttribute::Oif(index) => link = Some(*index),
             RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::PrefSource(addr) => source = read(addr),
             RouteAttribute::Metrics(metrics) => {
                 mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
             }
@@ -119,5 +150,5 @@ fn seen(message: &RouteMessage, ours: bool) -> Option<Seen> {
         }
     }
     let to = IpNet::new(to, header.destination_prefix_length).ok()?;
-    Some(Seen { to, via, link, metric, mtu, unicast })
+    Some(Seen { to, via, link, metric, mtu, unicast, refuses, source, ours: is_ours })
 }

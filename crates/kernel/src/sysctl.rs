@@ -18,6 +18,8 @@ const GET_NETCONF: u16 = 82;
 const IFINDEX: u16 = 1;
 /// `NETCONFA_FORWARDING`
 const FORWARDING: u16 = 2;
+/// `NETCONFA_RP_FILTER`
+const RP_FILTER: u16 = 3;
 /// `NETCONFA_IFINDEX_ALL`
 const ALL: i32 = -1;
 
@@ -61,6 +63,25 @@ pub(crate) fn forwards(rt: &mut Rtnetlink, family: IpFamily) -> Result<bool, Ref
         Err(refused) if [libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&refused.errno) => Ok(false),
         Err(refused) => Err(refused),
     }
+}
+
+/// How all links of the socket's namespace look at the way back to a sender (`net.ipv4.conf.all.rp_filter`).
+pub(crate) fn looks_back(rt: &mut Rtnetlink) -> Result<u8, Refused> {
+    let mut body = Writer(vec![libc::AF_INET as u8, 0, 0, 0]);
+    body.bytes(IFINDEX, &ALL.to_ne_bytes());
+    let answer = rt.0.get(GET_NETCONF, &body.0)?;
+    let value = Attrs(answer.body.get(4..).unwrap_or_default()).ne32(RP_FILTER);
+    Ok(value.and_then(|value| value.try_into().ok()).unwrap_or_default())
+}
+
+/// Whether the inet rules see what bridges pass on, in the caller's namespace (br_netfilter). Without the module there is no such
+/// setting.
+pub(crate) fn sees_bridged(family: IpFamily) -> bool {
+    let path = match family {
+        IpFamily::V4 => "/proc/sys/net/bridge/bridge-nf-call-iptables",
+        IpFamily::V6 => "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+    };
+    fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
 }
 
 /// What a notice says about the forwarding of a whole namespace; `None` if it is about something else.

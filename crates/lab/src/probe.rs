@@ -101,7 +101,8 @@ pub(crate) fn answers(addr: IpAddr, given: &[u8], request: &[u8]) -> bool {
     message.len() >= 8 && message[0] == reply && message[4..8] == request[4..8]
 }
 
-fn next_sequence() -> u16 {
+/// A number that the last questions did not have.
+pub(crate) fn next_sequence() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

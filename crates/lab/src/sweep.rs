@@ -79,8 +79,9 @@ impl Question {
         let words = match ask {
             Ask::Tcp(_) => Vec::new(),
             Ask::Udp(_) => b"?".to_vec(),
-            // The number of the question tells its answer from those of others, of which raw sockets hear too.
-            Ask::Echo(addr) => probe::echo(addr, std::process::id() as u16, nth as u16),
+            // Their numbers tell its answer from those of others, of which raw sockets hear too; and the first is no other question's,
+            // for flows are known by it.
+            Ask::Echo(addr) => probe::echo(addr, probe::next_sequence(), nth as u16),
         };
         let mut question = Question { ask, words, socket: None, connecting: false, said: Vec::new(), answer: None };
         // Connected, so that refusals are heard and answers from another address are not.

@@ -61,6 +61,9 @@ pub mod around;
 /// What will not go well, though nothing was refused.
 pub mod warnings;
 
+/// Why one place reaches another, or does not.
+pub mod explain;
+
 /// Carrying out a plan, and the narrow door to the kernel.
 pub mod apply;
 

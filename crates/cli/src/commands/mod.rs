@@ -12,6 +12,7 @@ use crate::wire::Wire;
 mod create;
 mod events;
 mod exec;
+mod explain;
 mod history;
 mod image;
 mod inspect;
@@ -83,10 +84,11 @@ macro_rules! leaf {
 }
 
 /// Groups of commands: `berth container ls`.
-const GROUPS: [(&str, &str); 6] = [
+const GROUPS: [(&str, &str); 7] = [
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("link", "Manage links between containers"),
+    ("net", "See the network and ask it"),
     ("network", "Manage networks"),
     ("system", "Manage the engine"),
     ("volume", "Manage volumes"),
@@ -138,6 +140,7 @@ pub static LEAVES: &[Leaf] = &[
     leaf!(["image prune"], "[OPTIONS]", "Remove unused images", 0..=0, false, system::prune_all_flags, system::prune_images),
     leaf!(["link check"], "SOURCE", "Try a container's links as its program would; 1 if one is not ready", 1..=1, false, none, link::check),
     leaf!(["link ls", "link list"], "[OPTIONS] [SOURCE]", "List links and how they stand", 0..=1, false, link::ls_flags, link::ls),
+    leaf!(["net explain"], "[OPTIONS] FROM TO[:PORT[/PROTO]]", "Say whether one place reaches another, and why", 2..=2, false, explain::flags, explain::explain),
     leaf!(["network connect"], "[OPTIONS] NETWORK CONTAINER", "Put a container on a network", 2..=2, false, network::connect_flags, network::connect),
     leaf!(["network create"], "[OPTIONS] NETWORK", "Make a network", 1..=1, false, network::create_flags, network::create),
     leaf!(["network disconnect"], "[OPTIONS] NETWORK CONTAINER", "Take a container off a network", 2..=2, false, network::disconnect_flags, network::disconnect),

@@ -8,6 +8,8 @@ mod create;
 mod end;
 /// More processes in a running container.
 pub mod exec;
+/// Why one place reaches another, or does not.
+pub mod explain;
 /// The files by which a container knows names.
 mod files;
 /// Clearing control groups of containers that have nobody else to do it.

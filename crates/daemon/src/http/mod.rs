@@ -9,6 +9,7 @@ mod ask;
 mod containers;
 mod detach;
 mod exec;
+mod explain;
 mod filters;
 mod images;
 mod links;

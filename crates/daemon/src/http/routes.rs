@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::ask::Ask;
-use super::{archive, containers, exec, images, links, names, networks, ports, system, volumes};
+use super::{archive, containers, exec, explain, images, links, names, networks, ports, system, volumes};
 use crate::error::{Error, Result};
 use axum::http::Method;
 use serde_json::json;
@@ -80,6 +80,8 @@ pub enum Action {
     LinkList,
     /// A container's links, tried from inside. berth's own.
     LinkCheck,
+    /// Why one place reaches another, or does not. berth's own.
+    Explain,
 
     /// One more process.
     ExecCreate,
@@ -205,6 +207,7 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("DELETE", "/berth/containers/{name}/ports", PortsRemove),
     ("GET",    "/berth/links",                  LinkList),
     ("POST",   "/berth/containers/{name}/links/check", LinkCheck),
+    ("GET",    "/berth/explain",                Explain),
 
     ("POST",   "/containers/{name}/exec",       ExecCreate),
     ("POST",   "/exec/{name}/start",            ExecStart),
@@ -303,6 +306,7 @@ pub async fn carry_out(action: Action, ask: Ask) -> Result<Answer> {
         ArchivePut => archive::put(ask).await,
         ContainerPrune => containers::prune(ask).await,
         PortsAdd => ports::add(ask).await,
+        Explain => explain::explain(ask).await,
         PortsRemove => ports::remove(ask).await,
         LinkList => links::list(ask).await,
         LinkCheck => links::check(ask).await,

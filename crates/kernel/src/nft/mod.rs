@@ -8,6 +8,8 @@ mod batch;
 mod expression;
 /// Numbers of linux/netfilter/nf_tables.h and of nft's own notes in user data.
 mod numbers;
+/// Others' chains with all that can be read of them.
+mod others;
 /// Rules as the kernel shows them.
 mod read_rule;
 /// Sets and elements as the kernel shows them.

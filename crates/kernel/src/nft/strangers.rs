@@ -15,7 +15,7 @@ use plan::nft::{TableName, Verdict};
 use std::collections::{BTreeSet, HashMap};
 
 /// The families of tables that see forwarded packets (`NFPROTO_INET`, `NFPROTO_IPV4`, `NFPROTO_IPV6`).
-const FAMILIES: [(u8, Packets); 3] = [(FAMILY_INET, Packets::Both), (2, Packets::V4), (10, Packets::V6)];
+pub(super) const FAMILIES: [(u8, Packets); 3] = [(FAMILY_INET, Packets::Both), (2, Packets::V4), (10, Packets::V6)];
 /// `NF_INET_FORWARD`
 const FORWARD: u32 = 2;
 /// `NFTA_TABLE_FLAGS`, and its bit for a table that is switched off (`NFT_TABLE_F_DORMANT`).
@@ -47,7 +47,7 @@ impl Nft {
         Ok(found)
     }
 
-    fn is_dormant(&mut self, family: u8, table: &str) -> Result<bool, Refused> {
+    pub(super) fn is_dormant(&mut self, family: u8, table: &str) -> Result<bool, Refused> {
         let tables = self.list_of(GETTABLE, family, &Writer::default())?;
         let this = tables.iter().map(body).find(|attrs| attrs.str(table::NAME) == Some(table));
         Ok(this.and_then(|attrs| attrs.be32(TABLE_FLAGS)).unwrap_or_default() & DORMANT != 0)
@@ -74,7 +74,7 @@ impl Nft {
     }
 
     /// The names in a set of links.
-    fn names(&mut self, family: u8, table: &str, set: &str) -> Result<BTreeSet<String>, Refused> {
+    pub(super) fn names(&mut self, family: u8, table: &str, set: &str) -> Result<BTreeSet<String>, Refused> {
         let mut attrs = Writer::default();
         attrs.str(element::TABLE, table).str(element::SET, set);
         let messages = self.list_of(GETSETELEM, family, &attrs)?;
@@ -183,7 +183,7 @@ impl Reader<'_> {
 }
 
 /// A comparison with fewer bytes than a name has, and no zero among them, is for the beginning of names.
-fn named(bytes: &[u8], not: bool) -> Pattern {
+pub(super) fn named(bytes: &[u8], not: bool) -> Pattern {
     let prefix = !bytes.contains(&0);
     Pattern { name: text(bytes).unwrap_or_default().to_owned(), prefix, not }
 }
@@ -198,7 +198,12 @@ impl Then {
 }
 
 impl Nft {
-    fn list_of(&mut self, kind: u8, family: u8, attrs: &Writer) -> Result<Vec<crate::socket::Message>, Refused> {
+    pub(super) fn list_of(
+        &mut self,
+        kind: u8,
+        family: u8,
+        attrs: &Writer,
+    ) -> Result<Vec<crate::socket::Message>, Refused> {
         let mut request = vec![family, 0, 0, 0];
         request.extend(&attrs.0);
         let mut messages = match self.socket.dump(SUBSYSTEM | u16::from(kind), &request) {

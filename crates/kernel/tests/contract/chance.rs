@@ -9,21 +9,25 @@ use plan::world::{Endpoint, GatewayMode, Linked, Network, Opened, PortBinding, P
 use std::collections::BTreeSet;
 
 /// Numbers that look random and are the same in every run (xorshift; Marsaglia 2003).
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    /// Seeds that are near each other give numbers that are not.
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % sides
     }
-    fn heads(&mut self) -> bool {
+    pub(crate) fn heads(&mut self) -> bool {
         self.roll(2) == 0
     }
 }
 
-fn hex(kind: u64, number: u64) -> String {
+pub(crate) fn hex(kind: u64, number: u64) -> String {
     format!("{:064x}", u128::from(kind) << 100 | u128::from(number)).chars().rev().collect()
 }
 

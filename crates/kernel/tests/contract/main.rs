@@ -4,6 +4,8 @@
 mod accepting;
 /// Random worlds on the real kernel.
 mod chance;
+/// What is said of packets against what becomes of them.
+mod explain;
 /// Facts, notices and tracked flows.
 mod eyes;
 /// Tables: there and back, as text, and in a stranger's hands.
