@@ -38,8 +38,10 @@ fn shop() -> &'static (Book, Asker) {
         let mut aliases = Aliases::default();
         aliases.add("l", &networks[0], "d");
         let asker = Asker {
-            own: vec![hosts, itself],
+            hosts,
             aliases,
+            itself,
+            links: Directory::default(),
             networks: networks.into(),
             subnets: vec!["172.17.0.0/16".parse().unwrap(), "fd01::/64".parse().unwrap()],
             wants_dots: false,

@@ -195,7 +195,7 @@ pub fn path(sight: &Sight, world: &World, names: &BTreeMap<Ns, String>, ask: &As
     let end = match done {
         Ok(Arrival::Local { .. }) => End::Reached { beyond: false },
         Ok(Arrival::Outside { .. }) => End::Reached { beyond: true },
-        Err(Stop::Refused(refusal)) => End::Refused(refusal),
+        Err(Stop::Refused(refusal)) => End::Refused(*refusal),
         Err(Stop::Unknown(why)) => End::Unknown(why),
     };
     Path { hops: walk.hops, leg: walk.leg, end, client: walk.client }

@@ -16,18 +16,21 @@ use std::net::IpAddr;
 /// Why a packet goes no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// It cannot be told.
     Unknown(String),
 }
 
 impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Stop {
-        Stop::Refused(refusal)
+        Stop::Refused(Box::new(refusal))
     }
 }
 
 type Step<T> = Result<T, Stop>;
+
+/// Where a message of neighbour discovery meets rules: the namespace, the hook, the links in and out, the kind of message.
+type Crossing<'a> = (&'a Ns, Hook, Option<&'a IfName>, Option<&'a IfName>, u8);
 
 /// Where a packet came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +207,7 @@ impl<'a> Walk<'a> {
             return self.beside(far, far_end, way.next, packet);
         };
         let mac = nic.mac;
-        self.switch(far, far_end, bridge, (ns, &way.dev), way.next, mac, packet)
+        self.switch((far, far_end, bridge), (ns, &way.dev), way.next, mac, packet)
     }
 
     fn up_any(&self, ns: &Ns, link: &IfName) -> Step<&'a Nic> {
@@ -293,7 +296,7 @@ impl<'a> Walk<'a> {
         if !packet.v6() {
             return Ok(());
         }
-        let mut at: Vec<(&Ns, Hook, Option<&IfName>, Option<&IfName>, u8)> = vec![
+        let mut at: Vec<Crossing> = vec![
             (asks.0, Hook::Output, None, Some(asks.1), SOLICITATION),
             (asks.0, Hook::Input, Some(asks.1), None, ADVERTISEMENT),
         ];
@@ -344,9 +347,7 @@ impl<'a> Walk<'a> {
     /// A frame comes to a bridge by one of its ports, for whoever has the address `next`.
     fn switch(
         &mut self,
-        ns: &Ns,
-        port: &IfName,
-        bridge: &IfName,
+        (ns, port, bridge): (&Ns, &IfName, &IfName),
         asker: (&Ns, &IfName),
         next: IpAddr,
         mac: Option<Mac>,

@@ -218,9 +218,9 @@ fn a_container_that_does_not_run_shows_its_network_with_empty_fields() {
 #[test]
 fn old_clients_look_for_the_short_id_among_the_aliases() {
     let mut container = container(Phase::Exited);
-    container.spec.network.mode = NetworkMode::Named("app".into());
+    container.spec_mut().network.mode = NetworkMode::Named("app".into());
     let place = PlaceSpec { aliases: vec!["db".into()], ..PlaceSpec::on("app") };
-    container.spec.network.places = vec![place, PlaceSpec::on("bridge")];
+    container.spec_mut().network.places = vec![place, PlaceSpec::on("bridge")];
     let short = container.id.short().to_string();
     let aliases = |version| {
         let networks = inspect(&container, &around(Places::default()), version)["NetworkSettings"]["Networks"].clone();
