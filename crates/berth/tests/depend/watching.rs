@@ -151,7 +151,9 @@ fn a_target_with_another_address_makes_variables_stale() {
         let engine = world(lab, &few);
         server(&engine, "db", &[]);
         sleeper(&engine, "web", &["--link", "db:sql"]);
-        ["fill0", "fill1"].map(|name| sleeper(&engine, name, &[]));
+        for name in ["fill0", "fill1"] {
+            sleeper(&engine, name, &[]);
+        }
         becomes(&engine, "web sql ready");
         let told = Told::of(&engine);
         let seen = told.until(0, "link ready: web sql db: ready", SOON);
@@ -180,7 +182,9 @@ fn a_source_that_is_told_no_variables_has_none_that_could_be_stale() {
         let engine = world(lab, &few);
         server(&engine, "db", &[]);
         sleeper(&engine, "web", &["--link", "db:sql"]);
-        ["fill0", "fill1"].map(|name| sleeper(&engine, name, &[]));
+        for name in ["fill0", "fill1"] {
+            sleeper(&engine, name, &[]);
+        }
         let before = addr4(&engine, "db");
         engine.ok(&["kill", "db"]);
         sleeper(&engine, "stranger", &[]);

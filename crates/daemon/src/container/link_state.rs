@@ -14,6 +14,8 @@ use std::time::SystemTime;
 pub enum LinkState {
     /// The source does not run, so nobody can say what it would see.
     SourceDown,
+    /// The source is being started, and waits for what the link says.
+    Waiting,
     /// The target does not run, or is not on the network any more.
     TargetDown,
     /// The link waits for the target's health, and its check says no.
@@ -31,6 +33,7 @@ impl LinkState {
     pub fn word(self) -> &'static str {
         match self {
             LinkState::SourceDown => "source down",
+            LinkState::Waiting => "source waits",
             LinkState::TargetDown => "target down",
             LinkState::Unhealthy => "unhealthy",
             LinkState::NotListening => "not listening",
@@ -44,9 +47,12 @@ impl LinkState {
         match self {
             LinkState::Ready => "link ready",
             LinkState::Stale => "link stale",
-            LinkState::SourceDown | LinkState::TargetDown | LinkState::Unhealthy | LinkState::NotListening => {
-                "link broken"
-            }
+            // Of the first two none is told: they are not seen, and shown only where somebody asks.
+            LinkState::SourceDown
+            | LinkState::Waiting
+            | LinkState::TargetDown
+            | LinkState::Unhealthy
+            | LinkState::NotListening => "link broken",
         }
     }
 }

@@ -23,7 +23,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -177,7 +177,7 @@ impl Engine {
         let links = &source.spec.network.links;
         watched.seen.retain(|seen| links.iter().any(|link| link.target == seen.target && link.alias == seen.alias));
         let (mut stands, mut changes) = (Vec::new(), Vec::new());
-        let mut fresh = false;
+        let (mut fresh, mut unseen) = (false, false);
         for link in links {
             let target = self.containers.get(&link.target).map(|cell| cell.snapshot());
             let known = target.as_ref().and_then(|target| self.on_default_network(&target.id));
@@ -186,6 +186,7 @@ impl Engine {
             // One that came after the look is looked at in a moment.
             let alive = target.as_deref().is_some_and(|target| target.state.phase.is_alive());
             if alive && known.is_some() && accepting.is_none() {
+                unseen = true;
                 continue;
             }
             let stands_so = self.stands(link, target.as_deref(), watched, &takes);
@@ -197,7 +198,8 @@ impl Engine {
             stands.push((&link.dependency, stands_so, returns));
         }
         let paused = source.state.phase == Phase::Paused;
-        let deed = deed(stands.into_iter(), watched.frozen, paused, fresh);
+        // What is to be done follows from all of them.
+        let deed = deed(stands.into_iter(), watched.frozen, paused, fresh).filter(|_| !unseen);
         watched.frozen |= deed == Some(Deed::Freeze);
         let after = (*watched != before).then(|| watched.clone());
         drop(all);
@@ -326,14 +328,17 @@ impl Engine {
     fn link_views(&self, source: &Arc<Container>) -> Vec<LinkView> {
         let watched = self.links.lock().get(&source.id).cloned().unwrap_or_default();
         let down = !source.state.phase.is_alive();
+        let waits = self.containers.get(&source.id).and_then(|cell| cell.stages().borrow().waits.since());
         let view = |link: &Link| {
             let target = self.containers.get(&link.target).map(|cell| cell.snapshot());
             let seen = watched.seen.iter().find(|seen| seen.target == link.target && seen.alias == link.alias);
-            let (state, since) = match seen {
+            let waits = waits.filter(|_| link.dependency.wait.is_some());
+            let (state, since) = match (waits, seen) {
+                (Some(since), _) => (LinkState::Waiting, since),
                 _ if down => (LinkState::SourceDown, source.state.finished.unwrap_or(source.created)),
-                Some(seen) => (seen.state, seen.since),
+                (None, Some(seen)) => (seen.state, seen.since),
                 // It was started in this moment.
-                None => (LinkState::NotListening, source.state.started.unwrap_or(source.created)),
+                (None, None) => (LinkState::NotListening, source.state.started.unwrap_or(source.created)),
             };
             let ports = target.iter().flat_map(|target| target.spec.network.exposed.iter().copied()).collect();
             LinkView { source: source.clone(), link: link.clone(), target, ports, state, since, knocked: Vec::new() }
@@ -375,7 +380,9 @@ fn accepting_at(excursion: &Excursion, pin: &Path) -> Option<Vec<Accepting>> {
         Ok(accepting) => Some(accepting),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            warn!(pin = %pin.display(), %error, "which sockets accept connections cannot be seen");
+            // It will be so each time.
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| warn!(pin = %pin.display(), %error, "which sockets accept connections cannot be seen"));
             None
         }
     }
