@@ -14,9 +14,9 @@ fn missing(action: Action) -> &'static str {
         | ContainerChanges | ContainerExport | ContainerStats | ContainerResize | ContainerStop | ContainerRestart
         | ContainerKill | ContainerRename | ContainerPause | ContainerUnpause | ContainerAttach | ContainerRemove
         | ArchiveStat | ArchiveGet | ArchivePut | ContainerPrune | PortsAdd | PortsRemove | LinkList | LinkCheck
-        | Explain | ExecCreate | ExecStart | ExecResize | ExecInspect | ImageHistory | ImageTag | ImagePrune | Commit
-        | VolumeList | VolumeInspect | VolumeRemove | VolumePrune | NetworkList | NetworkInspect | NetworkRemove
-        | NetworkDisconnect | NetworkPrune | DnsLog | Plugins | PluginInspect | BuildPrune => "",
+        | Explain | ExecCreate | ExecStart | ExecResize | ExecInspect | ImageHistory | ImageTag | ImagePrune
+        | Commit | VolumeList | VolumeInspect | VolumeRemove | VolumePrune | NetworkList | NetworkInspect
+        | NetworkRemove | NetworkDisconnect | NetworkPrune | DnsLog | Plugins | PluginInspect | BuildPrune => "",
         ContainerWait => "nothing is missing; `condition=healthy` is berth's own (and Podman's)",
         DiskUsage => "how much of an image others share is told as 0",
         Auth => "identity tokens",

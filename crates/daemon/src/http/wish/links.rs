@@ -112,12 +112,6 @@ fn parts(text: &str) -> Result<(&str, &str)> {
     if text.is_empty() {
         return Err(Error::Invalid("empty string specified for links".into()));
     }
-    if text.contains(',') {
-        return Err(Error::Absent(format!(
-            "bad format for links: {text}: what a link can be asked to do besides (wait=, required=) is there on the default \
-             network only, not yet on networks of the user's; leave the words behind the comma out"
-        )));
-    }
     let bad = || Error::Invalid(format!("bad format for links: {text}"));
     let (name, alias) = match text.split_once(':') {
         None => (text, text.trim_start_matches('/')),
