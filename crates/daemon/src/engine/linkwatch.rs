@@ -198,8 +198,9 @@ impl Engine {
             stands.push((&link.dependency, stands_so, returns));
         }
         let paused = source.state.phase == Phase::Paused;
-        // What is to be done follows from all of them.
-        let deed = deed(stands.into_iter(), watched.frozen, paused, fresh).filter(|_| !unseen);
+        let deed = deed(stands.into_iter(), watched.frozen, paused, fresh);
+        // That all are back is known when all were seen.
+        let deed = deed.filter(|deed| *deed != Deed::Thaw || !unseen);
         watched.frozen |= deed == Some(Deed::Freeze);
         let after = (*watched != before).then(|| watched.clone());
         drop(all);
