@@ -49,12 +49,15 @@ fn words_that_say_nothing_are_refused_with_their_rule() {
             }
         }
         engine.ok(&["network", "create", "app"]);
-        let elsewhere = engine.berth(&sleeping("create", "web", &["--net", "app", "--link", "db:sql,required=true"]));
-        let want = "--link db:sql,required=true: a link on a network of your own is a name and nothing else";
-        assert!(elsewhere.code != 0 && elsewhere.stderr.contains(want), "{elsewhere:?}");
-        let twice = engine.berth(&sleeping("create", "web", &["--link", "db:sql", "--link", "db:sql,required=true"]));
-        let want = "the link to db as sql is named twice, and says \"\" and \"required=true,on-loss=stop\"; say all of it in one";
-        assert!(twice.code != 0 && twice.stderr.contains(want), "{twice:?}");
+        for network in ["bridge", "app"] {
+            let soon = engine.berth(&sleeping("create", "web", &["--net", network, "--link", "db:sql,soon"]));
+            assert!(soon.code != 0 && soon.stderr.contains("\"soon\" is no word of a link"), "{soon:?}");
+            let links = ["--net", network, "--link", "db:sql", "--link", "db:sql,required=true"];
+            let twice = engine.berth(&sleeping("create", "web", &links));
+            let want =
+                "the link to db as sql is named twice, and says \"\" and \"required=true,on-loss=stop\"; say all of";
+            assert!(twice.code != 0 && twice.stderr.contains(want), "{twice:?}");
+        }
     });
 }
 

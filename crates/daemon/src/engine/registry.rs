@@ -181,8 +181,8 @@ impl Cell {
             gate = self.gate.lock() => Ok(gate),
             _ = waits => {
                 let container = self.snapshot();
-                let links = container.spec.network.links.iter().filter(|link| link.dependency.wait.is_some());
-                let names: Vec<&str> = links.map(|link| link.name.as_str()).collect();
+                let waits = container.spec.network.dependencies().filter(|(_, dependency)| dependency.wait.is_some());
+                let names: Vec<&str> = waits.map(|(name, _)| name).collect();
                 Err(Error::Conflict(format!(
                     "container {} is being started and waits for what it is linked to ({}): stop it, or try again when it \
                      runs",
