@@ -190,9 +190,6 @@ pub struct PlaceSpec {
     pub id: Option<NetworkId>,
     /// `--network-alias`
     pub aliases: Vec<String>,
-    /// `--link` of a user-defined network: what this container alone calls others there.
-    #[serde(default)]
-    pub links: Vec<PlaceLink>,
     /// `--ip`
     pub ip4: Option<Ipv4Addr>,
     /// `--ip6`
