@@ -25,7 +25,7 @@ const ENDPOINTS: Facts = TableDefinition::new("endpoints");
 const RESTING: Facts = TableDefinition::new("resting");
 const ALIVE: Facts = TableDefinition::new("alive");
 const HEALTH: Facts = TableDefinition::new("health");
-const LINKS: Facts = TableDefinition::new("links");
+const LINKS: Facts = TableDefinition::new("ties");
 const RELAY: Facts = TableDefinition::new("relay");
 /// The only key of that table.
 const PORT: &str = "port";

@@ -96,7 +96,7 @@ mod tests {
         ] {
             let socket = Accepting { at: at.parse().unwrap(), only_v6 };
             let takes_it = |to: &&str| socket.takes(to.parse().unwrap());
-            assert!(takes.iter().all(|to| takes_it(to)) && !not.iter().any(|to| takes_it(to)), "{at}");
+            assert!(takes.iter().all(takes_it) && !not.iter().any(takes_it), "{at}");
         }
     }
 }

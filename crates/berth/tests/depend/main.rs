@@ -3,6 +3,8 @@
 
 /// What the tests have in common.
 mod asking;
+/// The same on networks of the user's, where a link is to a name.
+mod elsewhere;
 /// Starts that wait.
 mod waiting;
 /// Links that are watched, and sources that go with their targets.

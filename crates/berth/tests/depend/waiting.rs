@@ -48,9 +48,16 @@ fn words_that_say_nothing_are_refused_with_their_rule() {
                 );
             }
         }
-        let twice = engine.berth(&sleeping("create", "web", &["--link", "db:sql", "--link", "db:sql,required=true"]));
-        let want = "the link to db as sql is named twice, and says \"\" and \"required=true,on-loss=stop\"; say all of it in one";
-        assert!(twice.code != 0 && twice.stderr.contains(want), "{twice:?}");
+        engine.ok(&["network", "create", "app"]);
+        for network in ["bridge", "app"] {
+            let soon = engine.berth(&sleeping("create", "web", &["--net", network, "--link", "db:sql,soon"]));
+            assert!(soon.code != 0 && soon.stderr.contains("\"soon\" is no word of a link"), "{soon:?}");
+            let links = ["--net", network, "--link", "db:sql", "--link", "db:sql,required=true"];
+            let twice = engine.berth(&sleeping("create", "web", &links));
+            let want =
+                "the link to db as sql is named twice, and says \"\" and \"required=true,on-loss=stop\"; say all of";
+            assert!(twice.code != 0 && twice.stderr.contains(want), "{twice:?}");
+        }
     });
 }
 
@@ -201,6 +208,7 @@ fn a_start_that_waits_is_given_up() {
             std::thread::sleep(Duration::from_millis(200));
             let began = Instant::now();
             assert_eq!(told(&engine, "{{.State.Status}}", "web"), "created");
+            assert_eq!(engine.ok(&["link", "ls", "--format", "{{.Alias}} {{.State}}"]), "sql source waits\n");
             for held in [
                 &["pause", "web"][..],
                 &["update", "--memory", "64m", "web"],

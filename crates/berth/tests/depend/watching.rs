@@ -333,7 +333,7 @@ fn a_listing_says_all_and_goes_on() {
         let shown = |field: &str| engine.json("/containers/web/json")["HostConfig"][field].clone();
         assert_eq!(shown("Links"), serde_json::json!(["/db:/web/sql", "/db:/web/db"]));
         let said = serde_json::json!([{
-            "Link": "/db:/web/sql", "Wait": "exposed", "Timeout": "1m30s", "Required": true, "OnLoss": "pause"
+            "Link": "/db:/web/sql", "Network": "bridge", "Wait": "exposed", "Timeout": "1m30s", "Required": true, "OnLoss": "pause"
         }]);
         assert_eq!(shown("BerthLinks"), said);
         assert_eq!(engine.json("/containers/db/json")["HostConfig"].get("BerthLinks"), None);

@@ -36,7 +36,7 @@ pub async fn ls(ask: &Ask<'_>) -> Result<u8, Failure> {
         kind: "link.linkContext",
         titles: json!({
             "Source": "SOURCE", "SourceID": "SOURCE ID", "Target": "TARGET", "TargetID": "TARGET ID", "Alias": "ALIAS",
-            "Ports": "PORTS", "State": "STATE", "Since": "SINCE", "Words": "WORDS"
+            "Network": "NETWORK", "Ports": "PORTS", "State": "STATE", "Since": "SINCE", "Words": "WORDS"
         }),
         columns: "{{.Source}}\t{{.Target}}\t{{.Alias}}\t{{.Ports}}\t{{.State}}\t{{.Since}}",
     };
@@ -79,7 +79,7 @@ fn shortened(link: &Value, whole: bool) -> Value {
     };
     json!({
         "Source": text(link, "Source"), "SourceID": id("SourceID"), "Target": text(link, "Target"),
-        "TargetID": id("TargetID"), "Alias": text(link, "Alias"), "Ports": ports(link), "State": text(link, "State"),
+        "TargetID": id("TargetID"), "Alias": text(link, "Alias"), "Network": text(link, "Network"), "Ports": ports(link), "State": text(link, "State"),
         "Since": since, "Words": text(link, "Words"),
     })
 }

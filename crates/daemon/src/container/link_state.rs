@@ -14,6 +14,8 @@ use std::time::SystemTime;
 pub enum LinkState {
     /// The source does not run, so nobody can say what it would see.
     SourceDown,
+    /// The source is being started, and waits for what the link says.
+    Waiting,
     /// The target does not run, or is not on the network any more.
     TargetDown,
     /// The link waits for the target's health, and its check says no.
@@ -31,6 +33,7 @@ impl LinkState {
     pub fn word(self) -> &'static str {
         match self {
             LinkState::SourceDown => "source down",
+            LinkState::Waiting => "source waits",
             LinkState::TargetDown => "target down",
             LinkState::Unhealthy => "unhealthy",
             LinkState::NotListening => "not listening",
@@ -44,9 +47,12 @@ impl LinkState {
         match self {
             LinkState::Ready => "link ready",
             LinkState::Stale => "link stale",
-            LinkState::SourceDown | LinkState::TargetDown | LinkState::Unhealthy | LinkState::NotListening => {
-                "link broken"
-            }
+            // Of the first two none is told: they are not seen, and shown only where somebody asks.
+            LinkState::SourceDown
+            | LinkState::Waiting
+            | LinkState::TargetDown
+            | LinkState::Unhealthy
+            | LinkState::NotListening => "link broken",
         }
     }
 }
@@ -99,10 +105,8 @@ pub struct Watched {
 /// How a link was seen last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// To whom.
-    pub target: ContainerId,
-    /// By which name.
-    pub alias: String,
+    /// Which.
+    pub key: String,
     /// So.
     pub state: LinkState,
     /// Since then.
@@ -111,14 +115,8 @@ pub struct Seen {
 
 impl Watched {
     /// Remembers how a link stands now. How it stood before, where that was something else: `Some(None)` is nowhere.
-    pub fn take(
-        &mut self,
-        target: &ContainerId,
-        alias: &str,
-        state: LinkState,
-        now: SystemTime,
-    ) -> Option<Option<LinkState>> {
-        let known = self.seen.iter_mut().find(|seen| &seen.target == target && seen.alias == alias);
+    pub fn take(&mut self, key: &str, state: LinkState, now: SystemTime) -> Option<Option<LinkState>> {
+        let known = self.seen.iter_mut().find(|seen| seen.key == key);
         match known {
             Some(seen) if seen.state == state => None,
             Some(seen) => {
@@ -127,7 +125,7 @@ impl Watched {
                 Some(Some(before))
             }
             None => {
-                self.seen.push(Seen { target: target.clone(), alias: alias.to_owned(), state, since: now });
+                self.seen.push(Seen { key: key.to_owned(), state, since: now });
                 Some(None)
             }
         }
@@ -242,13 +240,13 @@ mod tests {
 
     #[test]
     fn what_was_seen_lasts_until_it_changes() {
-        let (id, mut watched) = ("ab".repeat(32).parse().unwrap(), Watched::default());
+        let mut watched = Watched::default();
         let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-        assert_eq!(watched.take(&id, "db", LinkState::Ready, at(1)), Some(None));
-        assert_eq!(watched.take(&id, "db", LinkState::Ready, at(2)), None);
+        assert_eq!(watched.take("db", LinkState::Ready, at(1)), Some(None));
+        assert_eq!(watched.take("db", LinkState::Ready, at(2)), None);
         assert_eq!(watched.seen[0].since, at(1));
-        assert_eq!(watched.take(&id, "sql", LinkState::Ready, at(2)), Some(None));
-        assert_eq!(watched.take(&id, "db", LinkState::TargetDown, at(3)), Some(Some(LinkState::Ready)));
+        assert_eq!(watched.take("sql", LinkState::Ready, at(2)), Some(None));
+        assert_eq!(watched.take("db", LinkState::TargetDown, at(3)), Some(Some(LinkState::Ready)));
         assert_eq!((watched.seen.len(), watched.seen[0].since), (2, at(3)));
     }
 }

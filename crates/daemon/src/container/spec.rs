@@ -214,6 +214,15 @@ pub struct PlaceSpec {
     pub links: Vec<PlaceLink>,
 }
 
+impl NetworkSpec {
+    /// What its links of both sorts say, with the names of their targets.
+    pub fn dependencies(&self) -> impl Iterator<Item = (&str, &Dependency)> {
+        let others = self.places.iter().flat_map(|place| &place.links);
+        let others = others.map(|link| (link.target.as_str(), &link.dependency));
+        self.links.iter().map(|link| (link.name.as_str(), &link.dependency)).chain(others)
+    }
+}
+
 impl PlaceSpec {
     /// A place without wishes.
     pub fn on(network: impl Into<String>) -> PlaceSpec {
@@ -228,6 +237,9 @@ pub struct PlaceLink {
     pub target: String,
     /// What the source calls it. Where two links have the same alias, it stands for the first.
     pub alias: String,
+    /// What else it says.
+    #[serde(default)]
+    pub dependency: Dependency,
 }
 
 /// One `--link TARGET:ALIAS` on the default network.

@@ -21,6 +21,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use tracing::warn;
 
+/// A link that says more than names.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The link as Docker shows it.
+    pub link: String,
+    /// On which network.
+    pub network: String,
+    /// What else it says.
+    pub dependency: Dependency,
+}
+
 /// A link whose target is there, with the target.
 type Bound<'a> = (&'a Link, Arc<Container>);
 
@@ -202,10 +213,21 @@ impl Engine {
     }
 
     /// The links of a container that say more than names, as `inspect` shows them, with what they say.
-    pub fn dependencies_of(&self, source: &Container) -> Vec<(String, Dependency)> {
+    /// Those of other networks as their places show them, with the network's name.
+    pub fn dependencies_of(&self, source: &Container) -> Vec<Said> {
         let bound = self.bound(source);
-        let said = bound.iter().map(|(link, _)| link.dependency.clone());
-        self.links_of(source).into_iter().zip(said).filter(|(_, dependency)| dependency.is_said()).collect()
+        let default = self.links_of(source).into_iter().zip(&bound).map(|(link, (said, _))| {
+            let dependency = said.dependency.clone();
+            Said { link, network: DEFAULT_NETWORK.to_owned(), dependency }
+        });
+        let others = source.spec.network.places.iter().flat_map(|place| {
+            place.links.iter().map(|link| Said {
+                link: format!("{}:{}", link.target, link.alias),
+                network: place.network.clone(),
+                dependency: link.dependency.clone(),
+            })
+        });
+        default.chain(others).filter(|said| said.dependency.is_said()).collect()
     }
 
     /// The names that links give to their targets, `SOURCE/ALIAS`, by the target.

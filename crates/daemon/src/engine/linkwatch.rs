@@ -5,10 +5,9 @@
 //! target's sandbox, for each target every half second: nobody connects for that, for a database writes down whoever hangs up.
 
 use super::waiting::{Knocked, knock_at_any};
-use super::{DEFAULT_NETWORK, Engine};
+use super::{Engine, Tie};
 use crate::container::dependency::OnLoss;
 use crate::container::link_state::{Deed, LinkState, Sight, Watched, deed, state};
-use crate::container::spec::Link;
 use crate::container::{Container, Phase};
 use crate::error::{Doing, Error, Result};
 use futures_util::future::join_all;
@@ -23,7 +22,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -58,10 +57,8 @@ type Sockets = BTreeMap<SandboxId, (Option<SystemTime>, Option<Vec<Accepting>>)>
 pub struct LinkView {
     /// Whose link it is.
     pub source: Arc<Container>,
-    /// What it says.
-    pub link: Link,
-    /// To whom; `None`: the target is no more.
-    pub target: Option<Arc<Container>>,
+    /// The link.
+    pub tie: Tie,
     /// What the target exposes.
     pub ports: Vec<(u16, Proto)>,
     /// How it stands.
@@ -125,14 +122,12 @@ impl Engine {
     /// Looks at the links of all that runs: at those targets that nobody has looked at yet, or at `all`. Are there any?
     async fn look_at_links(self: &Arc<Self>, all: bool) -> bool {
         let mut sockets = self.links.sockets.lock().await;
-        let sources: Vec<Arc<Container>> = self.containers.all().iter().map(|cell| cell.snapshot()).collect();
-        let sources = sources.iter().filter(|c| c.state.phase.is_alive() && !c.spec.network.links.is_empty());
-        let sources: Vec<&Arc<Container>> = sources.collect();
+        let mut sources: Vec<Arc<Container>> = self.containers.all().iter().map(|cell| cell.snapshot()).collect();
+        sources.retain(|c| c.state.phase.is_alive() && c.spec.network.dependencies().next().is_some());
         let mut wanted = BTreeMap::new();
-        for link in sources.iter().flat_map(|source| &source.spec.network.links) {
-            let target = self.containers.get(&link.target).map(|cell| cell.snapshot());
-            let Some(target) = target.filter(|target| target.state.phase.is_alive()) else { continue };
-            if let Some(sandbox) = self.on_default_network(&target.id) {
+        for tie in sources.iter().flat_map(|source| self.ties(source)) {
+            let Some(target) = tie.target.as_ref().filter(|_| tie.is_alive()) else { continue };
+            if let Some(sandbox) = self.sandbox_on(&target.id, &tie.network) {
                 wanted.insert(sandbox, target.state.started);
             }
         }
@@ -156,13 +151,6 @@ impl Engine {
         !sources.is_empty()
     }
 
-    /// The sandbox by which a container is on the default network.
-    fn on_default_network(&self, container: &ContainerId) -> Option<SandboxId> {
-        let world = self.net.world();
-        let network = world.network_named(DEFAULT_NETWORK)?;
-        world.places_of(container, &network.id).next().map(|endpoint| endpoint.sandbox.clone())
-    }
-
     /// How the links of one source stand: remembers it, tells of it, and does what is to be done.
     fn judge(self: &Arc<Self>, id: &ContainerId, sockets: &Sockets) {
         // As things are after the look.
@@ -170,46 +158,47 @@ impl Engine {
         if !source.state.phase.is_alive() {
             return;
         }
-        let now = SystemTime::now();
+        let (now, ties) = (SystemTime::now(), self.ties(&source));
         let mut all = self.links.lock();
         let watched = all.entry(id.clone()).or_default();
         let before = watched.clone();
-        let links = &source.spec.network.links;
-        watched.seen.retain(|seen| links.iter().any(|link| link.target == seen.target && link.alias == seen.alias));
+        watched.seen.retain(|seen| ties.iter().any(|tie| tie.key == seen.key));
         let (mut stands, mut changes) = (Vec::new(), Vec::new());
-        let mut fresh = false;
-        for link in links {
-            let target = self.containers.get(&link.target).map(|cell| cell.snapshot());
-            let known = target.as_ref().and_then(|target| self.on_default_network(&target.id));
+        let (mut fresh, mut unseen) = (false, false);
+        for tie in &ties {
+            let known = tie.target.as_ref().and_then(|target| self.sandbox_on(&target.id, &tie.network));
             let accepting = known.as_ref().and_then(|sandbox| sockets.get(sandbox)?.1.as_ref());
             let takes = |to: SocketAddr| accepting.into_iter().flatten().any(|socket| socket.takes(to));
             // One that came after the look is looked at in a moment.
-            let alive = target.as_deref().is_some_and(|target| target.state.phase.is_alive());
-            if alive && known.is_some() && accepting.is_none() {
+            if tie.is_alive() && known.is_some() && accepting.is_none() {
+                unseen = true;
                 continue;
             }
-            let stands_so = self.stands(link, target.as_deref(), watched, &takes);
-            let returns = target.as_deref().is_some_and(|target| self.returns(target));
-            if let Some(was) = watched.take(&link.target, &link.alias, stands_so, now) {
-                fresh |= stands_so == LinkState::TargetDown && link.dependency.required == Some(OnLoss::Pause);
-                changes.push((link, target, stands_so, was));
+            let stands_so = self.stands(tie, watched, &takes);
+            let returns = tie.target.as_deref().is_some_and(|target| self.returns(target));
+            if let Some(was) = watched.take(&tie.key, stands_so, now) {
+                fresh |= stands_so == LinkState::TargetDown && tie.dependency.required == Some(OnLoss::Pause);
+                changes.push((tie, stands_so, was));
             }
-            stands.push((&link.dependency, stands_so, returns));
+            stands.push((&tie.dependency, stands_so, returns));
         }
         let paused = source.state.phase == Phase::Paused;
         let deed = deed(stands.into_iter(), watched.frozen, paused, fresh);
+        // That all are back is known when all were seen.
+        let deed = deed.filter(|deed| *deed != Deed::Thaw || !unseen);
         watched.frozen |= deed == Some(Deed::Freeze);
         let after = (*watched != before).then(|| watched.clone());
         drop(all);
         if let Some(after) = after {
             self.record_links(id, &after);
         }
-        for (link, target, stands_so, was) in changes {
-            let name = target.as_ref().map_or(&link.name, |target| &target.name);
+        for (tie, stands_so, was) in changes {
+            let id = tie.target_id().map_or("", |id| id.as_str());
             let mut more = vec![
-                ("alias", link.alias.as_str()),
-                ("target", name),
-                ("targetID", link.target.as_str()),
+                ("alias", tie.alias.as_str()),
+                ("network", &tie.network),
+                ("target", &tie.name),
+                ("targetID", id),
                 ("state", stands_so.word()),
             ];
             more.extend(was.map(|was| ("was", was.word())));
@@ -221,23 +210,18 @@ impl Engine {
     }
 
     /// How a link stands, by what is known of its target.
-    fn stands(
-        &self,
-        link: &Link,
-        target: Option<&Container>,
-        watched: &Watched,
-        takes: &dyn Fn(SocketAddr) -> bool,
-    ) -> LinkState {
-        let Some(target) = target else { return LinkState::TargetDown };
+    fn stands(&self, tie: &Tie, watched: &Watched, takes: &dyn Fn(SocketAddr) -> bool) -> LinkState {
+        let Some(target) = &tie.target else { return LinkState::TargetDown };
         let sight = Sight {
             target: &target.spec,
             alive: target.state.phase.is_alive(),
-            addrs: &self.addrs_of(&target.id),
+            addrs: &self.addrs_on(&target.id, &tie.network),
             health: target.state.health.as_ref().map(|health| health.status),
-            told: watched.told.get(&target.id).copied(),
+            // Only links to a container, not to a name, come with variables.
+            told: tie.to.as_ref().and_then(|to| watched.told.get(to)).copied(),
             takes,
         };
-        state(&link.dependency, &sight)
+        state(&tie.dependency, &sight)
     }
 
     /// Whether a container that does not run is on its way back: by its restart policy, or because somebody restarts it.
@@ -292,7 +276,7 @@ impl Engine {
 
     /// What a container that is being started is told of its targets' addresses, for as long as it runs.
     pub(super) fn remember_told(&self, source: &Container, told: BTreeMap<ContainerId, IpAddr>) {
-        if source.spec.network.links.is_empty() {
+        if source.spec.network.dependencies().next().is_none() {
             return;
         }
         let told = if self.config.link_env == Told::Off { BTreeMap::new() } else { told };
@@ -326,19 +310,21 @@ impl Engine {
     fn link_views(&self, source: &Arc<Container>) -> Vec<LinkView> {
         let watched = self.links.lock().get(&source.id).cloned().unwrap_or_default();
         let down = !source.state.phase.is_alive();
-        let view = |link: &Link| {
-            let target = self.containers.get(&link.target).map(|cell| cell.snapshot());
-            let seen = watched.seen.iter().find(|seen| seen.target == link.target && seen.alias == link.alias);
-            let (state, since) = match seen {
+        let waits = self.containers.get(&source.id).and_then(|cell| cell.stages().borrow().waits.since());
+        let view = |tie: Tie| {
+            let seen = watched.seen.iter().find(|seen| seen.key == tie.key);
+            let waits = waits.filter(|_| tie.dependency.wait.is_some());
+            let (state, since) = match (waits, seen) {
+                (Some(since), _) => (LinkState::Waiting, since),
                 _ if down => (LinkState::SourceDown, source.state.finished.unwrap_or(source.created)),
-                Some(seen) => (seen.state, seen.since),
+                (None, Some(seen)) => (seen.state, seen.since),
                 // It was started in this moment.
-                None => (LinkState::NotListening, source.state.started.unwrap_or(source.created)),
+                (None, None) => (LinkState::NotListening, source.state.started.unwrap_or(source.created)),
             };
-            let ports = target.iter().flat_map(|target| target.spec.network.exposed.iter().copied()).collect();
-            LinkView { source: source.clone(), link: link.clone(), target, ports, state, since, knocked: Vec::new() }
+            let ports = tie.target.iter().flat_map(|target| target.spec.network.exposed.iter().copied()).collect();
+            LinkView { source: source.clone(), tie, ports, state, since, knocked: Vec::new() }
         };
-        source.spec.network.links.iter().map(view).collect()
+        self.ties(source).into_iter().map(view).collect()
     }
 
     /// The links of a container that runs, tried from inside of its sandbox: by connections, as its program would make them.
@@ -353,15 +339,15 @@ impl Engine {
         let namespace = Arc::new(File::open(&pin).doing(format_args!("open {}", pin.display()))?);
         let watched = self.links.lock().get(&source.id).cloned().unwrap_or_default();
         let checks = views.iter_mut().map(|view| async {
-            let Some(target) = &view.target else { return };
-            let addrs = self.addrs_of(&target.id);
+            let Some(target) = &view.tie.target else { return };
+            let addrs = self.addrs_on(&target.id, &view.tie.network);
             if target.state.phase.is_alive() && !addrs.is_empty() {
-                let ports = view.link.dependency.ports(&target.spec);
+                let ports = view.tie.dependency.ports(&target.spec);
                 view.knocked = join_all(ports.iter().map(|port| knock_at_any(&namespace, &addrs, *port, KNOCK))).await;
             }
             let takes =
                 |to: SocketAddr| view.knocked.iter().any(|knocked| knocked.at == to && knocked.seen.is_accepted());
-            view.state = self.stands(&view.link, Some(target), &watched, &takes);
+            view.state = self.stands(&view.tie, &watched, &takes);
         });
         join_all(checks).await;
         Ok(views)
@@ -375,7 +361,9 @@ fn accepting_at(excursion: &Excursion, pin: &Path) -> Option<Vec<Accepting>> {
         Ok(accepting) => Some(accepting),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            warn!(pin = %pin.display(), %error, "which sockets accept connections cannot be seen");
+            // It will be so each time.
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| warn!(pin = %pin.display(), %error, "which sockets accept connections cannot be seen"));
             None
         }
     }

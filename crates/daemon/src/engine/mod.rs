@@ -38,14 +38,18 @@ mod remove;
 mod start;
 /// Stopping, signals, pausing, waiting, resizing, changing limits.
 mod stop;
+/// Links of both sorts in one form.
+mod ties;
 /// A start that waits for what its container is linked to.
 mod waiting;
 
 pub use create::Created;
 pub use exec::{ExecSpec, ExecView};
+pub use links::Said;
 pub use linkwatch::LinkView;
 pub use networks::{PREDEFINED, dns_names, may_join};
 pub use stop::{Attached, Ended, Until, Update};
+pub use ties::Tie;
 pub use waiting::Knocked;
 
 use crate::config::{Config, OWN_RUNTIME};

@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// The network of a place: once the container was on it, that very one and no other that is called so now.
-    fn find_place(&self, place: &PlaceSpec) -> Result<Network> {
+    pub(super) fn find_place(&self, place: &PlaceSpec) -> Result<Network> {
         let world = self.net.world();
         let Some(id) = &place.id else { return find(&world, &place.network).cloned() };
         let name = &place.network;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use plan::ids::ContainerId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::SystemTime;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -62,10 +63,20 @@ pub enum Waits {
     /// There is none, or it does not.
     #[default]
     No,
-    /// It does.
-    Yes,
+    /// It does, since then.
+    Since(SystemTime),
     /// It did, and shall give up.
     GivenUp,
+}
+
+impl Waits {
+    /// Since when it waits; `None`: it does not.
+    pub fn since(self) -> Option<SystemTime> {
+        match self {
+            Waits::Since(since) => Some(since),
+            Waits::No | Waits::GivenUp => None,
+        }
+    }
 }
 
 /// A start that waits, until this is dropped.
@@ -130,7 +141,7 @@ impl Cell {
         self.announce(|stage| {
             // Whoever asked for the start may be gone already.
             if stage.waits == Waits::No {
-                stage.waits = Waits::Yes;
+                stage.waits = Waits::Since(SystemTime::now());
             }
         });
         Waiting(self)
@@ -150,7 +161,7 @@ impl Cell {
     pub fn give_up(&self) -> bool {
         let mut waited = false;
         self.announce(|stage| {
-            waited = stage.waits == Waits::Yes;
+            waited = stage.waits.since().is_some();
             if waited {
                 stage.waits = Waits::GivenUp;
             }
@@ -164,14 +175,14 @@ impl Cell {
     /// A start waits.
     pub async fn enter(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
         let mut stages = self.stages();
-        let waits = async { stages.wait_for(|stage| stage.waits == Waits::Yes).await.is_ok() };
+        let waits = async { stages.wait_for(|stage| stage.waits.since().is_some()).await.is_ok() };
         tokio::select! {
             biased;
             gate = self.gate.lock() => Ok(gate),
             _ = waits => {
                 let container = self.snapshot();
-                let links = container.spec.network.links.iter().filter(|link| link.dependency.wait.is_some());
-                let names: Vec<&str> = links.map(|link| link.name.as_str()).collect();
+                let waits = container.spec.network.dependencies().filter(|(_, dependency)| dependency.wait.is_some());
+                let names: Vec<&str> = waits.map(|(name, _)| name).collect();
                 Err(Error::Conflict(format!(
                     "container {} is being started and waits for what it is linked to ({}): stop it, or try again when it \
                      runs",
@@ -186,7 +197,7 @@ impl Cell {
     pub async fn seize(&self) -> tokio::sync::MutexGuard<'_, ()> {
         let mut stages = self.stages();
         loop {
-            let waits = async { stages.wait_for(|stage| stage.waits == Waits::Yes).await.is_ok() };
+            let waits = async { stages.wait_for(|stage| stage.waits.since().is_some()).await.is_ok() };
             tokio::select! {
                 biased;
                 gate = self.gate.lock() => return gate,

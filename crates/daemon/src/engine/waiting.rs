@@ -1,12 +1,11 @@
 //! A start that waits until its container's links are what they ask for: asked from inside of the container's own sandbox,
 //! before its program runs, so that the answer is the one that the program would get.
 
-use super::Engine;
+use super::{Engine, Tie};
 use crate::container::dependency::Wait;
 use crate::container::health::Status;
-use crate::container::spec::Link;
 use crate::container::{Container, Phase};
-use crate::engine::registry::{Cell, Stage, Waits};
+use crate::engine::registry::{Cell, Waits};
 use crate::error::{Doing, Error, Result};
 use crate::time;
 use futures_util::future::{join_all, try_join_all};
@@ -87,10 +86,14 @@ pub struct Knocked {
 /// Why a link is not yet what its source waits for.
 #[derive(Debug)]
 enum Unmet {
+    /// Nobody has the name.
+    Nobody,
     /// The target does not run.
     Down(Phase),
     /// It runs, and has no address that the source could use.
     NotThere,
+    /// It exposes no TCP port.
+    NoPorts,
     /// Its health check does not say yes.
     Health(Option<Status>),
     /// These ports of it did not answer.
@@ -104,8 +107,8 @@ impl Engine {
     /// # Errors
     /// What of which target was not there, and for how long; the start was given up.
     pub(super) async fn await_links(&self, cell: &Arc<Cell>, source: &Container, sandbox: &SandboxId) -> Result<()> {
-        let waiting: Vec<&Link> =
-            source.spec.network.links.iter().filter(|link| link.dependency.wait.is_some()).collect();
+        let mut waiting = self.ties(source);
+        waiting.retain(|tie| tie.dependency.wait.is_some());
         if waiting.is_empty() {
             return Ok(());
         }
@@ -113,11 +116,11 @@ impl Engine {
         let namespace = File::open(&pin).doing(format_args!("open {}", pin.display()))?;
         let namespace = Arc::new(namespace);
         let _waiting = cell.wait();
-        let names = waiting.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = waiting.iter().map(|tie| tie.name.as_str()).collect::<Vec<_>>().join(", ");
         info!(container = %source.name, targets = names, "waits for what it is linked to");
         let mut stages = cell.stages();
         let given_up = async { stages.wait_for(|stage| stage.waits == Waits::GivenUp).await.is_ok() };
-        let met = try_join_all(waiting.iter().map(|link| self.await_link(source, link, &namespace)));
+        let met = try_join_all(waiting.iter().map(|tie| self.await_link(source, tie, &namespace)));
         tokio::select! {
             met = met => met.map(drop),
             _ = given_up => Err(Error::Conflict(format!(
@@ -127,47 +130,53 @@ impl Engine {
         }
     }
 
-    async fn await_link(&self, source: &Container, link: &Link, namespace: &Arc<File>) -> Result<()> {
-        let Some(wait) = &link.dependency.wait else { return Ok(()) };
-        let patience = link.dependency.patience();
+    async fn await_link(&self, source: &Container, tie: &Tie, namespace: &Arc<File>) -> Result<()> {
+        let Tie { alias, dependency, .. } = tie;
+        let Some(wait) = &dependency.wait else { return Ok(()) };
+        let patience = dependency.patience();
         let end = Instant::now() + patience;
         let mut pause = PAUSE;
         loop {
-            let target = self.containers.get(&link.target).filter(|cell| cell.phase() != Phase::Removing);
-            let Some(target) = target else {
+            // Whoever that is by now.
+            let Some(tie) = self.ties(source).into_iter().find(|now| now.key == tie.key) else { return Ok(()) };
+            let cell = tie.target.as_ref().and_then(|target| self.containers.get(&target.id));
+            let cell = cell.filter(|cell| cell.phase() != Phase::Removing);
+            if cell.is_none() && tie.to.is_some() {
                 return Err(Error::Conflict(format!(
-                    "container {} was not started: its link {}:{} waits for a container that is no more",
-                    source.name, link.name, link.alias
+                    "container {} was not started: its link {}:{alias} waits for a container that is no more",
+                    source.name, tie.name
                 )));
-            };
+            }
             // Whatever happens to the target from here on is a reason to look again.
-            let mut stages = target.stages();
-            let before = *stages.borrow_and_update();
-            let moved = |stage: &Stage| *stage != before;
-            let unmet = tokio::select! {
-                unmet = self.unmet(link, wait, &target, namespace, end) => unmet,
-                moved = async { stages.wait_for(moved).await.is_ok() } => {
-                    // It is no more: the next look says so.
-                    if !moved { tokio::time::sleep(PAUSE).await }
-                    continue;
+            let mut stages = cell.as_ref().map(|cell| cell.stages());
+            let before = stages.as_mut().map(|stages| *stages.borrow_and_update());
+            let moved = async {
+                match &mut stages {
+                    Some(stages) => drop(stages.wait_for(|stage| Some(*stage) != before).await.is_ok()),
+                    None => std::future::pending().await,
                 }
+            };
+            let mut moved = std::pin::pin!(moved);
+            let target = cell.as_ref().map(|cell| cell.snapshot());
+            let unmet = tokio::select! {
+                unmet = self.unmet(&tie, wait, target.as_deref(), namespace, end) => unmet,
+                () = &mut moved => continue,
             };
             let Some(unmet) = unmet else { return Ok(()) };
             if Instant::now() >= end {
                 return Err(Error::Conflict(format!(
-                    "container {} was not started: its link {}:{} waits for {wait}, and after {} {}",
+                    "container {} was not started: its link {}:{alias} waits for {wait}, and after {} {}",
                     source.name,
-                    link.name,
-                    link.alias,
+                    tie.name,
                     time::go_duration(patience),
-                    unmet.told(&target.snapshot().name)
+                    unmet.told(&tie)
                 )));
             }
             let next = (Instant::now() + pause).min(end);
             pause = (pause * 2).min(PAUSE_MAX);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
-                _ = async { stages.wait_for(moved).await.is_ok() } => {}
+                () = &mut moved => {}
             }
         }
     }
@@ -175,17 +184,17 @@ impl Engine {
     /// Why a link is not what its source waits for, as things are now.
     async fn unmet(
         &self,
-        link: &Link,
+        tie: &Tie,
         wait: &Wait,
-        target: &Cell,
+        target: Option<&Container>,
         namespace: &Arc<File>,
         end: Instant,
     ) -> Option<Unmet> {
-        let target = target.snapshot();
+        let Some(target) = target else { return Some(Unmet::Nobody) };
         if !target.state.phase.is_alive() {
             return Some(Unmet::Down(target.state.phase));
         }
-        let addrs = self.addrs_of(&target.id);
+        let addrs = self.addrs_on(&target.id, &tie.network);
         if addrs.is_empty() {
             return Some(Unmet::NotThere);
         }
@@ -194,7 +203,10 @@ impl Engine {
             return (status != Some(Status::Healthy)).then_some(Unmet::Health(status));
         }
         let patience = end.saturating_duration_since(Instant::now()).clamp(LAST, KNOCK);
-        let ports = link.dependency.ports(&target.spec);
+        let ports = tie.dependency.ports(&target.spec);
+        if ports.is_empty() {
+            return Some(Unmet::NoPorts);
+        }
         let knocks = ports.iter().map(|port| knock_at_any(namespace, &addrs, *port, patience));
         let shut: Vec<_> = join_all(knocks).await.into_iter().filter(|knocked| !knocked.seen.is_accepted()).collect();
         (!shut.is_empty()).then_some(Unmet::Ports(shut))
@@ -202,11 +214,14 @@ impl Engine {
 }
 
 impl Unmet {
-    /// In words, of a target of that name.
-    fn told(&self, name: &str) -> String {
+    /// In words.
+    fn told(&self, tie: &Tie) -> String {
+        let Tie { name, network, .. } = tie;
         match self {
+            Unmet::Nobody => format!("nobody is called {name} on the network {network}"),
             Unmet::Down(phase) => format!("{name} does not run (it is {})", phase.word()),
-            Unmet::NotThere => format!("{name} is not on the network of the link"),
+            Unmet::NotThere => format!("{name} is not on the network {network}"),
+            Unmet::NoPorts => format!("{name} exposes no TCP port"),
             Unmet::Health(None) => format!("nothing checks the health of {name}"),
             Unmet::Health(Some(status)) => format!("{name} is {}", status.word()),
             Unmet::Ports(shut) => {

@@ -30,16 +30,17 @@ pub async fn check(ask: Ask) -> Result<Answer> {
 }
 
 fn show(view: &LinkView) -> Value {
-    let name = view.target.as_ref().map_or(&view.link.name, |target| &target.name);
+    let tie = &view.tie;
     json!({
         "Source": view.source.name,
         "SourceID": view.source.id.as_str(),
-        "Target": name,
-        "TargetID": view.link.target.as_str(),
-        "Alias": view.link.alias,
+        "Target": tie.name,
+        "TargetID": tie.target_id().map_or("", |id| id.as_str()),
+        "Alias": tie.alias,
+        "Network": tie.network,
         "Ports": view.ports.iter().map(|(port, proto)| format!("{port}/{}", proto.name())).collect::<Vec<_>>(),
         "State": view.state.word(),
         "Since": time::rfc3339(view.since),
-        "Words": view.link.dependency.to_string(),
+        "Words": tie.dependency.to_string(),
     })
 }

@@ -4,6 +4,7 @@ use super::Around;
 use crate::container::Container;
 use crate::container::dependency::OnLoss;
 use crate::container::spec::{IpcMode, Restart};
+use crate::engine::Said;
 use crate::time::go_duration;
 use serde_json::{Map, Value, json};
 
@@ -45,9 +46,10 @@ pub fn host_config(container: &Container, around: &Around) -> Value {
     set("Links", if around.links.is_empty() { Value::Null } else { json!(around.links) });
     // A field of berth's own, beside Docker's list and not in it: clients take that apart at its colons and give it to others.
     if !around.dependencies.is_empty() {
-        let said = around.dependencies.iter().map(|(link, said)| {
+        let said = around.dependencies.iter().map(|Said { link, network, dependency: said }| {
             json!({
                 "Link": link,
+                "Network": network,
                 "Wait": said.wait.as_ref().map(ToString::to_string).unwrap_or_default(),
                 "Timeout": said.wait.as_ref().map(|_| go_duration(said.patience())).unwrap_or_default(),
                 "Required": said.required.is_some(),

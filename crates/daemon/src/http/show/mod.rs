@@ -13,10 +13,9 @@ pub mod summary;
 mod tests;
 
 use super::version::Version;
-use crate::container::dependency::Dependency;
 use crate::container::spec::{LogSpec, NetworkMode};
 use crate::container::{Container, MountPoint, Phase};
-use crate::engine::Places;
+use crate::engine::{Places, Said};
 use crate::time;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -39,8 +38,8 @@ pub struct Around {
     pub host_name: String,
     /// Its links, `/TARGET:/SOURCE/ALIAS`.
     pub links: Vec<String>,
-    /// Those that say more than names, with what they say.
-    pub dependencies: Vec<(String, Dependency)>,
+    /// Those that say more than names.
+    pub dependencies: Vec<Said>,
 }
 
 /// `GET /containers/{id}/json`

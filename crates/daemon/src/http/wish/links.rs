@@ -36,13 +36,7 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
             None => links.push(link),
             Some(other) if other.dependency == link.dependency => {}
             Some(other) => {
-                return Err(Error::Invalid(format!(
-                    "bad format for links: {text}: the link to {} as {alias} is named twice, and says {:?} and {:?}; say all of \
-                     it in one",
-                    link.name,
-                    other.dependency.to_string(),
-                    link.dependency.to_string(),
-                )));
+                return Err(says_two_things(&link.name, alias, &other.dependency, &link.dependency));
             }
         }
     }
@@ -60,21 +54,38 @@ pub fn of_place(texts: &[String]) -> Result<Vec<PlaceLink>> {
     for text in texts {
         let (names, words) = parted(text);
         let (target, alias) = parts(names)?;
-        if words.is_some() {
-            return Err(Error::Absent(format!(
-                "--link {text}: a link on a network of your own is a name and nothing else, and cannot wait or be watched yet; \
-                 leave the words after the comma out, or use the default bridge"
-            )));
-        }
+        let dependency = Dependency::read(text, words)?;
         // A whole id is too long for a name of the DNS; the short one is among every member's names.
         let is_id = target.len() == 64 && target.bytes().all(|byte| byte.is_ascii_hexdigit());
         let target = if is_id { &target[..12] } else { target };
-        let link = PlaceLink { target: target.to_owned(), alias: alias.to_owned() };
-        if !links.contains(&link) {
-            links.push(link);
+        links.push(PlaceLink { target: target.to_owned(), alias: alias.to_owned(), dependency });
+    }
+    joined(links)
+}
+
+/// Links of one place, each once.
+///
+/// # Errors
+/// One says two things.
+pub fn joined(links: Vec<PlaceLink>) -> Result<Vec<PlaceLink>> {
+    let mut joined: Vec<PlaceLink> = Vec::new();
+    for link in links {
+        match joined.iter().find(|other| other.target == link.target && other.alias == link.alias) {
+            None => joined.push(link),
+            Some(other) if other.dependency == link.dependency => {}
+            Some(other) => {
+                return Err(says_two_things(&link.target, &link.alias, &other.dependency, &link.dependency));
+            }
         }
     }
-    Ok(links)
+    Ok(joined)
+}
+
+fn says_two_things(name: &str, alias: &str, first: &Dependency, second: &Dependency) -> Error {
+    Error::Invalid(format!(
+        "bad format for links: the link to {name} as {alias} is named twice, and says \"{first}\" and \"{second}\"; say all \
+         of it in one"
+    ))
 }
 
 /// Warnings of aliases that links of one place share.
@@ -111,12 +122,6 @@ fn shut(dependency: &Dependency, target: &Container, around: &Around) -> Option<
 fn parts(text: &str) -> Result<(&str, &str)> {
     if text.is_empty() {
         return Err(Error::Invalid("empty string specified for links".into()));
-    }
-    if text.contains(',') {
-        return Err(Error::Absent(format!(
-            "bad format for links: {text}: what a link can be asked to do besides (wait=, required=) is there on the default \
-             network only, not yet on networks of the user's; leave the words behind the comma out"
-        )));
     }
     let bad = || Error::Invalid(format!("bad format for links: {text}"));
     let (name, alias) = match text.split_once(':') {

@@ -24,8 +24,8 @@ pub fn network(
     let links = host.links.as_deref().unwrap_or_default();
     if let (NetworkMode::Named(_), Some(first)) = (&mode, places.first_mut()) {
         // The docker command says them in both places.
-        let more = links::of_place(links)?.into_iter().filter(|link| !first.links.contains(link)).collect::<Vec<_>>();
-        first.links.extend(more);
+        let more = links::of_place(links)?;
+        first.links = links::joined(first.links.drain(..).chain(more).collect())?;
     }
     warnings.extend(places.iter().flat_map(|place| links::shared(&place.links)));
     // The engine's `--ip` is of its default bridge; other networks have their own.
