@@ -159,7 +159,7 @@ fn recorded(engine: &Engine, network: &Network) -> Shown {
     value["Internal"] = network.internal.into();
     value["Attachable"] = about.attachable.into();
     value["Options"] = json!(about.options);
-    if !network.has_bridge() && about.options.get("parent").is_none_or(String::is_empty) {
+    if driver == "macvlan" && about.options.get("parent").is_none_or(String::is_empty) {
         value["Options"]["parent"] = network.bridge.as_str().into();
     }
     value["Labels"] = json!(about.labels);

@@ -88,8 +88,11 @@ fn sysctls(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         match key.split('.').collect::<Vec<_>>()[..] {
-            ["net", "ipv4" | "ipv6" | "mpls", table, "IFNAME", name] if word(table) && word(name) => {
-                settings.insert(key.to_owned(), value.to_owned());
+            // `docker` sends all of an option in small letters.
+            ["net", family @ ("ipv4" | "ipv6" | "mpls"), table, "IFNAME" | "ifname", name]
+                if word(table) && word(name) =>
+            {
+                settings.insert(format!("net.{family}.{table}.IFNAME.{name}"), value.to_owned());
             }
             _ => return Err(bad()),
         }
@@ -112,9 +115,9 @@ mod tests {
         assert_eq!(asked("ifname", "").unwrap().interface, None);
         assert!(asked("ifname", "a/b").unwrap_err().to_string().starts_with("com.docker.network.endpoint.ifname: "));
         let two =
-            asked("sysctls", "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.IFNAME.gc_stale_time=9").unwrap();
+            asked("sysctls", "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.neigh.ifname.gc_stale_time=9").unwrap();
         assert_eq!(two.sysctls["net.ipv4.conf.IFNAME.log_martians"], "1");
-        assert_eq!(two.sysctls.len(), 2);
+        assert_eq!(two.sysctls["net.ipv6.neigh.IFNAME.gc_stale_time"], "9");
         for bad in [
             "net.ipv4.ip_forward=1",
             "net.ipv4.conf.eth0.log_martians=1",
