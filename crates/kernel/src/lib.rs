@@ -19,6 +19,8 @@ mod attr;
 /// Short ways of a thread into other network namespaces.
 mod excursion;
 pub use excursion::{Excursion, namespace_of};
+/// Many datagrams by one call.
+pub mod batch;
 /// Tracked flows: finding and forgetting them.
 pub mod conntrack;
 /// Datagrams whose address of the host is known and chosen.

@@ -11,8 +11,19 @@ use std::time::Duration;
 
 /// What a table's server answers for everything that it does not hold, in seconds.
 const NEGATIVE_TTL: u32 = 60;
-const KINDS: [(&str, u16); 9] =
-    [("A", 1), ("NS", 2), ("SOA", 6), ("PTR", 12), ("MX", 15), ("TXT", 16), ("AAAA", 28), ("HTTPS", 65), ("ANY", 255)];
+const KINDS: [(&str, u16); 11] = [
+    ("A", 1),
+    ("NS", 2),
+    ("SOA", 6),
+    ("PTR", 12),
+    ("MX", 15),
+    ("TXT", 16),
+    ("AAAA", 28),
+    ("HTTPS", 65),
+    ("SRV", 33),
+    ("CAA", 257),
+    ("ANY", 255),
+];
 
 fn kind_number(word: &str) -> u16 {
     let known = KINDS.iter().find(|(name, _)| *name == word).map(|(_, number)| *number);

@@ -118,12 +118,12 @@ pub fn all(lab: &Lab, engine: &Engine) -> Result<Vec<Contender>> {
 }
 
 /// A program on the search path.
-fn found(program: &str) -> Option<PathBuf> {
+pub fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+pub fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status()?;
     if !status.success() {
         bail!("ended with {status}");
@@ -160,14 +160,15 @@ fn wait(process: &OwnedFd) -> Result<()> {
 }
 
 /// A podman with a store of its own.
-struct Podman {
+pub struct Podman {
     program: PathBuf,
     dir: PathBuf,
     runtime: Option<PathBuf>,
 }
 
 impl Podman {
-    fn prepared(lab: &Lab, program: PathBuf, archive: &Path) -> Result<Podman> {
+    /// With the image in its store.
+    pub fn prepared(lab: &Lab, program: PathBuf, archive: &Path) -> Result<Podman> {
         let mut podman = Podman { program, dir: lab.dir().join("podman"), runtime: None };
         succeed(podman.command().arg("load").arg("-i").arg(archive).stdout(Stdio::null())).context("podman load")?;
         // Its usual runtime, crun, refuses hosts with cgroups of both versions.
@@ -177,7 +178,8 @@ impl Podman {
         Ok(podman)
     }
 
-    fn command(&self) -> Command {
+    /// The beginning of every command.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.dir.join("store")).arg("--runroot").arg(self.dir.join("run"));
         command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
@@ -196,30 +198,27 @@ impl Podman {
 }
 
 /// A Docker engine with directories of its own, ended when the lab ends.
-struct Docker {
+pub struct Docker {
     host: String,
+    /// The process.
+    pub pid: u32,
 }
 
 impl Docker {
-    fn started(lab: &Lab, daemon: &Path, archive: &Path) -> Result<Docker> {
+    /// With the image loaded.
+    pub fn started(lab: &Lab, daemon: &Path, archive: &Path) -> Result<Docker> {
         let dir = lab.dir().join("docker");
         std::fs::create_dir(&dir)?;
         let socket = dir.join("docker.sock");
-        let docker = Docker { host: format!("unix://{}", socket.display()) };
+        let host = format!("unix://{}", socket.display());
         let log = std::fs::File::create(dir.join("log"))?;
         let mut command = Command::new(daemon);
-        command.args([
-            "-H",
-            &docker.host,
-            "--cgroup-parent",
-            lab.cgroup(),
-            "--exec-opt",
-            "native.cgroupdriver=cgroupfs",
-        ]);
+        command.args(["-H", &host, "--cgroup-parent", lab.cgroup(), "--exec-opt", "native.cgroupdriver=cgroupfs"]);
         command.arg("--data-root").arg(dir.join("state")).arg("--exec-root").arg(dir.join("run"));
         command.arg("--pidfile").arg(dir.join("pid")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Not waited for: it ends with the lab's pid namespace.
-        command.spawn().context("dockerd")?;
+        let pid = command.spawn().context("dockerd")?.id();
+        let docker = Docker { host, pid };
         lab::wait_for("dockerd", Duration::from_secs(60), || {
             lab::http::request(&socket, "GET", "/_ping", &[], b"")
                 .is_ok_and(|answer| answer.status == 200)
@@ -230,7 +229,8 @@ impl Docker {
         Ok(docker)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// A command of its client.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(words).env("DOCKER_HOST", &self.host).env_remove("DOCKER_CONTEXT");
         command

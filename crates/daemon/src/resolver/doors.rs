@@ -6,6 +6,7 @@ use super::slots::Id;
 use super::thread::Thread;
 use super::{Asker, Servers};
 use kernel::Listeners;
+use kernel::batch::Arrivals;
 use plan::dns::book::Verdict;
 use plan::dns::wire::{self, Query, Rcode, Records, Unfit};
 use plan::ids::{NetworkId, SandboxId};
@@ -48,19 +49,20 @@ impl Door {
 impl Thread {
     /// Reads and answers what has come from a sandbox.
     pub fn datagrams(&mut self, id: Id) {
-        let mut packet = std::mem::take(&mut self.packet);
-        for _ in 0..TURN {
-            let Some(Door { listeners: Some(listeners), .. }) = self.doors.get(id) else { break };
-            // Nothing more is there, or nothing can be read: either way it will be told again.
-            let Ok((len, from)) = listeners.udp.recv_from(&mut packet[..LONGEST]) else { break };
-            if self.question(id, &packet[..len], Via::Datagram(from))
-                && let Some(Door { listeners: Some(listeners), .. }) = self.doors.get(id)
-            {
-                // An asker that is gone, or that does not read, gets none.
-                let _ = listeners.udp.send_to(&self.out, from);
+        let Some(Door { listeners: Some(listeners), .. }) = self.doors.get(id) else { return };
+        let mut arrivals = self.arrivals.take().unwrap_or_else(|| Arrivals::new(TURN, LONGEST));
+        // If nothing can be read it will be told again, as it will be of what is more than a turn.
+        let count = arrivals.receive(&listeners.udp).unwrap_or(0);
+        for nth in 0..count {
+            let Some((packet, from)) = arrivals.get(nth) else { continue };
+            if self.question(id, packet, Via::Datagram(from)) {
+                self.departures.add(&self.out, from);
             }
         }
-        self.packet = packet;
+        self.arrivals = Some(arrivals);
+        if let Some(Door { listeners: Some(listeners), .. }) = self.doors.get(id) {
+            self.departures.send(&listeners.udp);
+        }
     }
 
     /// Takes a question. Does `out` hold the answer? If not, it comes later or never.

@@ -8,6 +8,7 @@ use super::slots::{Id, Slots};
 use super::{Note, Servers};
 use crate::error::{Doing, Result};
 use kernel::Excursion;
+use kernel::batch::{Arrivals, Departures};
 use plan::dns::book::Book;
 use plan::ids::SandboxId;
 use plan::names::Server;
@@ -91,7 +92,11 @@ pub(super) struct Thread {
     hosts: Rc<Upstreams>,
     timers: BinaryHeap<Reverse<(u64, Token)>>,
     pub randoms: Randoms,
-    /// What came in.
+    /// Datagrams from a container, while they are not looked at.
+    pub arrivals: Option<Arrivals>,
+    /// Answers that go together.
+    pub departures: Departures,
+    /// What came in otherwise.
     pub packet: Vec<u8>,
     /// What goes out.
     pub out: Vec<u8>,
@@ -131,6 +136,8 @@ impl Thread {
             hosts: Rc::new(Upstreams::new(&[], None)),
             timers: BinaryHeap::new(),
             randoms: Randoms::default(),
+            arrivals: None,
+            departures: Departures::default(),
             packet: vec![0; 1 << 16],
             out: Vec::with_capacity(4096),
         }
