@@ -42,15 +42,19 @@ fn network(dice: &mut Dice, t: u64, n: u64) -> Network {
         3 if internal => Isolated,
         _ => Nat,
     };
-    let block = t % 200 + 20;
+    // No two worlds of a run have addresses in common: the host remembers flows for longer than a world lasts.
+    let (block, third) = (t % 200 + 20, n + t / 200 % 60 * 4);
     let only6 = dice.roll(8) == 0;
     let v4 = Subnet {
         mode: mode(dice),
-        default_gateway: (dice.roll(12) == 0).then(|| format!("10.{block}.{n}.10").parse().unwrap()),
+        default_gateway: (dice.roll(12) == 0).then(|| format!("10.{block}.{third}.10").parse().unwrap()),
         source: (dice.roll(6) == 0).then(|| "192.0.2.1".parse().unwrap()),
-        ..Subnet::new(format!("10.{block}.{n}.0/24").parse().unwrap(), format!("10.{block}.{n}.1").parse().unwrap())
+        ..Subnet::new(
+            format!("10.{block}.{third}.0/24").parse().unwrap(),
+            format!("10.{block}.{third}.1").parse().unwrap(),
+        )
     };
-    let six = format!("fd00:{block:x}:{n}::");
+    let six = format!("fd00:{block:x}:{third:x}::");
     let v6 = Subnet {
         mode: mode(dice),
         ..Subnet::new(format!("{six}/64").parse().unwrap(), format!("{six}1").parse().unwrap())

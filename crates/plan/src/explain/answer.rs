@@ -3,6 +3,7 @@
 use super::question::{Place, Question};
 use super::sight::Sight;
 use super::{Ask, At, Doing, End, Hop, Leg, Path, Refusal, called, path, remedy};
+use crate::ids::Short;
 use crate::netstate::Ns;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -131,12 +132,15 @@ fn found_by(world: &World, question: &Question, names: &BTreeMap<Ns, String>) ->
     let shared: Vec<_> = world.endpoints_of(to).filter(|e| on.contains(&&e.network)).collect();
     let to = names.get(&Ns::Of(to.clone()))?;
     let links = world.sandboxes.get(from).into_iter().flat_map(|sandbox| &sandbox.linked);
-    let mut aliases: Vec<&str> =
-        links.filter(|linked| linked.name == *to).map(|linked| linked.alias.as_str()).collect();
-    aliases.extend(shared.iter().flat_map(|e| &e.names).map(String::as_str));
-    aliases.sort_unstable();
-    aliases.dedup();
-    Some(match &aliases[..] {
+    let aliases = links.filter(|linked| linked.name == *to).map(|linked| &linked.alias);
+    let mut known: Vec<&str> = Vec::new();
+    for name in aliases.chain(shared.iter().flat_map(|e| &e.names)) {
+        // The short id is a name too, which nobody uses.
+        if !known.contains(&name.as_str()) && name.parse::<Short>().is_err() {
+            known.push(name);
+        }
+    }
+    Some(match &known[..] {
         [] if shared.is_empty() => format!("finds {to} by no name: they have no network in common"),
         [] => format!("finds {to} by no name: the network in common has none, so it must ask for the address"),
         some => format!("finds {to} by the name {}", some.join(" or ")),

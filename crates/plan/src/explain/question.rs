@@ -202,7 +202,9 @@ fn addrs_outside(sight: &Sight, link: Option<&IfName>) -> Vec<IpAddr> {
 /// By which link somebody outside comes, and with which address.
 fn stranger(sight: &Sight, addr: Option<IpAddr>, link: Option<&IfName>, v6: bool) -> Option<(IfName, IpAddr)> {
     let host = sight.site(&Ns::Host)?;
-    let addr = addr.filter(|addr| addr.is_ipv6() == v6).or(if addr.is_some() { return None } else { None });
+    if addr.is_some_and(|addr| addr.is_ipv6() != v6) {
+        return None;
+    }
     let routed = |to: IpAddr| {
         let ways = host.routes.iter().filter(|way| way.to.contains(&to) && way.dev.is_some());
         ways.min_by_key(|way| (u8::MAX - way.to.prefix_len(), way.metric)).and_then(|way| way.dev.clone())
