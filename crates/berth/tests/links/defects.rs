@@ -355,6 +355,8 @@ fn a_targets_start_is_known_at_once() {
         let engine = tight(lab);
         sleeper(&engine, "db", &["--expose", "3306", "--restart", "always"]);
         sleeper(&engine, "web", &["--link", "db:db"]);
+        sleeper(&engine, "fill0", &[]);
+        sleeper(&engine, "fill1", &[]);
         let (web, first) = (inside(lab, &engine, "web"), addr4(&engine, "db"));
         let file = engine.data_root().join("containers").join(told(&engine, "{{.Id}}", "web")).join("hosts");
         let mut took = Vec::new();
@@ -393,8 +395,9 @@ fn a_targets_start_is_known_at_once() {
             known("by its policy", again);
             // With another address.
             engine.ok(&["stop", "-t", "0", "db"]);
-            engine.berth(&["rm", "-f", "other"]);
-            sleeper(&engine, "other", &[]);
+            // Somebody has its old one, and another is free.
+            sleeper(&engine, &format!("fill{}", turn + 2), &[]);
+            engine.ok(&["rm", "-f", &format!("fill{turn}")]);
             engine.ok(&["start", "db"]);
             known(&format!("with another address, {turn}"), now());
         }
