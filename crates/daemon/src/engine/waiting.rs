@@ -105,9 +105,28 @@ impl Engine {
     /// stopped. The caller holds its gate; requests that need that are refused meanwhile, not held up.
     ///
     /// # Errors
-    /// What of which target was not there, and for how long; the start was given up.
+    /// What of which target was not there, and for how long; a target that is required and not waited for does not run; the
+    /// start was given up.
     pub(super) async fn await_links(&self, cell: &Arc<Cell>, source: &Container, sandbox: &SandboxId) -> Result<()> {
         let mut waiting = self.ties(source);
+        let there = |tie: &Tie| tie.is_alive() || tie.target.as_ref().is_some_and(|target| self.returns(target));
+        let required = |tie: &&Tie| tie.dependency.required.is_some() && tie.dependency.wait.is_none();
+        if let Some(tie) = waiting.iter().filter(required).find(|tie| !there(tie)) {
+            let unmet = tie.target.as_ref().map_or(Unmet::Nobody, |target| Unmet::Down(target.state.phase));
+            let way_out = match tie.to {
+                Some(_) if tie.target.is_none() => {
+                    format!("take the link away (rm --link {}/{})", source.name, tie.alias)
+                }
+                _ => "start that first, or let the link wait for it (wait=)".to_owned(),
+            };
+            return Err(Error::Conflict(format!(
+                "container {} was not started: its link {}:{} is required, and {}; {way_out}",
+                source.name,
+                tie.name,
+                tie.alias,
+                unmet.told(tie)
+            )));
+        }
         waiting.retain(|tie| tie.dependency.wait.is_some());
         if waiting.is_empty() {
             return Ok(());
@@ -218,6 +237,7 @@ impl Unmet {
     fn told(&self, tie: &Tie) -> String {
         let Tie { name, network, .. } = tie;
         match self {
+            Unmet::Nobody if tie.to.is_some() => format!("{name} is no more"),
             Unmet::Nobody => format!("nobody is called {name} on the network {network}"),
             Unmet::Down(phase) => format!("{name} does not run (it is {})", phase.word()),
             Unmet::NotThere => format!("{name} is not on the network {network}"),
