@@ -26,7 +26,10 @@ use tracing::info;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// How long one connection is waited for: a little longer than the kernel takes to find that nobody has an address.
+/// How long a first connection is waited for, and each later one twice as long as the one before. The kernel says a lost first
+/// packet again after a second only, and the bridge of a busy host may lose those that come right after it got a port.
+const FIRST: Duration = Duration::from_millis(250);
+/// How long one connection is waited for at most: a little longer than the kernel takes to find that nobody has an address.
 const KNOCK: Duration = Duration::from_millis(3500);
 /// And at least, for the last look comes when the time is over: what is refused shall not be said to have timed out.
 const LAST: Duration = Duration::from_millis(200);
@@ -155,6 +158,7 @@ impl Engine {
         let patience = dependency.patience();
         let end = Instant::now() + patience;
         let mut pause = PAUSE;
+        let mut longest = FIRST;
         loop {
             // Whoever that is by now.
             let Some(tie) = self.ties(source).into_iter().find(|now| now.key == tie.key) else { return Ok(()) };
@@ -178,7 +182,7 @@ impl Engine {
             let mut moved = std::pin::pin!(moved);
             let target = cell.as_ref().map(|cell| cell.snapshot());
             let unmet = tokio::select! {
-                unmet = self.unmet(&tie, wait, target.as_deref(), namespace, end) => unmet,
+                unmet = self.unmet(&tie, wait, target.as_deref(), namespace, longest.min(end.saturating_duration_since(Instant::now()))) => unmet,
                 () = &mut moved => continue,
             };
             let Some(unmet) = unmet else { return Ok(()) };
@@ -193,6 +197,7 @@ impl Engine {
             }
             let next = (Instant::now() + pause).min(end);
             pause = (pause * 2).min(PAUSE_MAX);
+            longest = (longest * 2).min(KNOCK);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = &mut moved => {}
@@ -200,14 +205,14 @@ impl Engine {
         }
     }
 
-    /// Why a link is not what its source waits for, as things are now.
+    /// Why a link is not what its source waits for, as things are now. Connections are waited for with `patience`.
     async fn unmet(
         &self,
         tie: &Tie,
         wait: &Wait,
         target: Option<&Container>,
         namespace: &Arc<File>,
-        end: Instant,
+        patience: Duration,
     ) -> Option<Unmet> {
         let Some(target) = target else { return Some(Unmet::Nobody) };
         if !target.state.phase.is_alive() {
@@ -221,12 +226,11 @@ impl Engine {
             let status = target.state.health.as_ref().map(|health| health.status);
             return (status != Some(Status::Healthy)).then_some(Unmet::Health(status));
         }
-        let patience = end.saturating_duration_since(Instant::now()).clamp(LAST, KNOCK);
         let ports = tie.dependency.ports(&target.spec);
         if ports.is_empty() {
             return Some(Unmet::NoPorts);
         }
-        let knocks = ports.iter().map(|port| knock_at_any(namespace, &addrs, *port, patience));
+        let knocks = ports.iter().map(|port| knock_at_any(namespace, &addrs, *port, patience.max(LAST)));
         let shut: Vec<_> = join_all(knocks).await.into_iter().filter(|knocked| !knocked.seen.is_accepted()).collect();
         (!shut.is_empty()).then_some(Unmet::Ports(shut))
     }
