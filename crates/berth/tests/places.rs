@@ -681,6 +681,85 @@ fn an_interface_is_called_and_set_as_asked() {
 }
 
 #[test]
+fn networks_and_places_outlive_a_boot() {
+    lab::alone(|lab| {
+        let engine = engine(lab);
+        let name = |name: &str| format!("com.docker.network.bridge.name={name}");
+        let words = [
+            "network",
+            "create",
+            "--ipv6",
+            "--subnet",
+            "10.1.0.0/24",
+            "--subnet",
+            "fd01::/64",
+            "--label",
+            "tier=web",
+            "-o",
+        ];
+        engine.ok(&[&words[..], &[&name("app0"), "app"]].concat());
+        engine.ok(&["network", "create", "--internal", "-o", &name("back0"), "back"]);
+        let flags = [
+            "--restart",
+            "always",
+            "--network",
+            "name=app,alias=www,gw-priority=3",
+            "--network",
+            "name=back,alias=inner",
+        ];
+        run(&engine, "web", &flags);
+        run(&engine, "db", &["--restart", "always", "--network", "back"]);
+        run(&engine, "mortal", &["--network", "app", "--ip", "10.1.0.77", "--network-alias", "old"]);
+        engine.ok(&["create", "--name", "later", "--network", "app", "--ip", "10.1.0.2", "busybox", "sleep", "1000"]);
+        // Between them a name that is given up again, so that addresses are not those of a first start.
+        run(&engine, "gone", &["--network", "back"]);
+        engine.ok(&["rm", "-f", "gone"]);
+        let networks = || {
+            let shown = read(&engine.ok(&["network", "inspect", "app", "back", "bridge"]));
+            let mut shown = shown.as_array().unwrap().clone();
+            for network in &mut shown {
+                // Who runs is another question.
+                network.as_object_mut().unwrap().retain(|field, _| !["Containers", "Status"].contains(&field.as_str()));
+            }
+            shown
+        };
+        let place = |container: &str, network: &str| {
+            let format = format!("{{{{json (index .NetworkSettings.Networks \"{network}\")}}}}");
+            let mut place = read(&engine.ok(&["inspect", "-f", &format, container]));
+            place.as_object_mut().unwrap().remove("EndpointID");
+            place
+        };
+        let places = || [place("web", "app"), place("web", "back"), place("db", "back")];
+        let (networks_before, places_before) = (networks(), places());
+        let address = places_before[0]["IPAddress"].as_str().unwrap().to_owned();
+        assert_eq!(address, "10.1.0.3", "10.1.0.2 belongs to one that has not run yet");
+        let pids = ["web", "db", "mortal"].map(|name| engine.ok(&["inspect", "-f", "{{.State.Pid}}", name]));
+        let pids: Vec<&str> = pids.iter().map(|pid| pid.trim()).collect();
+        engine.crash_machine(&pids, &["app0", "back0", "berth0"]);
+        let links = lab.here().ok(&["ip", "-o", "link"]);
+        assert!(!links.contains("veth") && !links.contains("app0") && !links.contains("berth0"), "{links}");
+        engine.start_again();
+        assert_eq!(networks(), networks_before);
+        let running = |name: &str| engine.ok(&["inspect", "-f", "{{.State.Running}}", name]) == "true\n";
+        lab::wait_for("those that are always there", Duration::from_secs(10), || {
+            (running("web") && running("db")).then_some(())
+        });
+        assert_eq!(places(), places_before, "addresses, aliases and all else of a place");
+        assert!(!running("mortal"));
+        let web = inside(lab, &engine, "web");
+        let ask = |what: &str| web.dns("127.0.0.11:53", what).unwrap().to_string();
+        let of_db = places_before[2]["IPAddress"].as_str().unwrap();
+        for (what, wanted) in [("www", &*address), ("db", of_db), ("db.back", of_db)] {
+            assert_eq!(ask(what), format!("NOERROR {wanted}"), "{what}");
+        }
+        assert!(web.ping(of_db) && lab.here().ping(&address));
+        assert_eq!(default_route(&engine, "web"), "default via 10.1.0.1 dev eth0");
+        engine.ok(&["start", "mortal", "later"]);
+        assert_eq!((ask("old"), ask("later")), ("NOERROR 10.1.0.77".into(), "NOERROR 10.1.0.2".into()));
+    });
+}
+
+#[test]
 fn names_follow_within_a_twentieth_of_a_second() {
     lab::alone(|lab| {
         let engine = engine(lab);

@@ -185,6 +185,40 @@ impl Engine {
         wait_for("the engine's end after SIGTERM", PATIENCE, || child.try_wait().ok().flatten());
     }
 
+    /// Everything of it that dies with a machine dies, as far as this engine is concerned: itself, the processes of these pids,
+    /// its firewall, these interfaces of the lab's own namespace, and its run directory. [`Engine::start_again`] is the next boot.
+    #[track_caller]
+    pub fn crash_machine(&self, pids: &[&str], interfaces: &[&str]) {
+        if self.pid().is_some() {
+            self.kill9();
+        }
+        let run = |words: &[&str]| {
+            let out = Command::new(words[0]).args(&words[1..]).output();
+            let out = out.unwrap_or_else(|err| panic!("{words:?}: {err}"));
+            assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        };
+        for pid in pids {
+            run(&["kill", "-9", pid]);
+        }
+        // Keepers end with what they keep, and have files open in the run directory until then.
+        wait_for("the keepers' ends", PATIENCE, || {
+            let alive = pids.iter().any(|pid| Path::new(&format!("/proc/{pid}/root")).exists());
+            (!alive).then(|| std::thread::sleep(std::time::Duration::from_millis(200)))
+        });
+        let pins = self.exec_root().join("netns");
+        for pin in std::fs::read_dir(&pins).into_iter().flatten().flatten() {
+            run(&["umount", "-l", &pin.path().display().to_string()]);
+        }
+        run(&["umount", "-l", &pins.display().to_string()]);
+        std::fs::remove_dir_all(self.exec_root()).unwrap_or_else(|err| panic!("the run directory: {err}"));
+        for family in ["inet", "bridge"] {
+            run(&["nft", "delete", "table", family, "berth"]);
+        }
+        for interface in interfaces {
+            run(&["ip", "link", "del", interface]);
+        }
+    }
+
     /// Runs `berth` with these words against this engine.
     #[track_caller]
     pub fn berth(&self, words: &[&str]) -> Output {

@@ -27,6 +27,11 @@ fn a_start_waits_for_whoever_has_the_name() {
             engine.ok(&["rm", "web"]);
             out.stderr
         };
+        // What is required and not waited for is there, or there is no start.
+        let text = refused("required=true");
+        let want =
+            "its link db:sql is required, and nobody is called db on the network app; start that first, or let the";
+        assert!(text.contains(want), "{text}");
         let text = refused("wait=tcp:3306,timeout=200ms");
         let want = "its link db:sql waits for tcp:3306, and after 200ms nobody is called db on the network app";
         assert!(text.contains(want), "{text}");

@@ -222,6 +222,13 @@ fn a_source_that_cannot_do_without_its_target_is_stopped() {
         engine.start_again();
         lab::wait_for("the end of the source", SOON, || (status("web") == "exited").then_some(()));
         assert_eq!(status("other"), "running");
+        // Nor does it start without one that is gone for good.
+        engine.ok(&["rm", "db"]);
+        let out = engine.berth(&["start", "web"]);
+        let want = "container web was not started: its link db:sql is required, and db is no more";
+        assert!(out.code == 1 && out.stderr.contains(want), "{out:?}");
+        engine.ok(&["rm", "--link", "web/sql"]);
+        engine.ok(&["start", "web"]);
     });
 }
 

@@ -269,6 +269,8 @@ impl Engine {
         let before = cell.snapshot();
         let links = &before.spec.network.links;
         let at = links.iter().position(|link| link.alias == alias && self.containers.get(&link.target).is_some());
+        // One that leads to nobody any more is not shown, and yet a source may ask for its target.
+        let at = at.or_else(|| links.iter().position(|link| link.alias == alias));
         let Some(at) = at else { return Err(Error::NotFound(format!("No such container: {name}"))) };
         let gone = self.containers.get(&links[at].target).map(|target| {
             let target = target.snapshot();

@@ -225,7 +225,7 @@ impl Engine {
     }
 
     /// Whether a container that does not run is on its way back: by its restart policy, or because somebody restarts it.
-    fn returns(&self, target: &Container) -> bool {
+    pub(super) fn returns(&self, target: &Container) -> bool {
         let restarts = target.kept.sandbox.as_ref().is_some_and(|sandbox| self.is_held(sandbox));
         restarts || target.state.phase == Phase::Restarting
     }

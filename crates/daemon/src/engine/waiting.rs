@@ -26,7 +26,10 @@ use tracing::info;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// How long one connection is waited for: a little longer than the kernel takes to find that nobody has an address.
+/// How long a first connection is waited for, and each later one twice as long as the one before. The kernel says a lost first
+/// packet again after a second only, and the bridge of a busy host may lose those that come right after it got a port.
+const FIRST: Duration = Duration::from_millis(250);
+/// How long one connection is waited for at most: a little longer than the kernel takes to find that nobody has an address.
 const KNOCK: Duration = Duration::from_millis(3500);
 /// And at least, for the last look comes when the time is over: what is refused shall not be said to have timed out.
 const LAST: Duration = Duration::from_millis(200);
@@ -105,9 +108,28 @@ impl Engine {
     /// stopped. The caller holds its gate; requests that need that are refused meanwhile, not held up.
     ///
     /// # Errors
-    /// What of which target was not there, and for how long; the start was given up.
+    /// What of which target was not there, and for how long; a target that is required and not waited for does not run; the
+    /// start was given up.
     pub(super) async fn await_links(&self, cell: &Arc<Cell>, source: &Container, sandbox: &SandboxId) -> Result<()> {
         let mut waiting = self.ties(source);
+        let there = |tie: &Tie| tie.is_alive() || tie.target.as_ref().is_some_and(|target| self.returns(target));
+        let required = |tie: &&Tie| tie.dependency.required.is_some() && tie.dependency.wait.is_none();
+        if let Some(tie) = waiting.iter().filter(required).find(|tie| !there(tie)) {
+            let unmet = tie.target.as_ref().map_or(Unmet::Nobody, |target| Unmet::Down(target.state.phase));
+            let way_out = match tie.to {
+                Some(_) if tie.target.is_none() => {
+                    format!("take the link away (rm --link {}/{})", source.name, tie.alias)
+                }
+                _ => "start that first, or let the link wait for it (wait=)".to_owned(),
+            };
+            return Err(Error::Conflict(format!(
+                "container {} was not started: its link {}:{} is required, and {}; {way_out}",
+                source.name,
+                tie.name,
+                tie.alias,
+                unmet.told(tie)
+            )));
+        }
         waiting.retain(|tie| tie.dependency.wait.is_some());
         if waiting.is_empty() {
             return Ok(());
@@ -136,6 +158,7 @@ impl Engine {
         let patience = dependency.patience();
         let end = Instant::now() + patience;
         let mut pause = PAUSE;
+        let mut longest = FIRST;
         loop {
             // Whoever that is by now.
             let Some(tie) = self.ties(source).into_iter().find(|now| now.key == tie.key) else { return Ok(()) };
@@ -159,7 +182,7 @@ impl Engine {
             let mut moved = std::pin::pin!(moved);
             let target = cell.as_ref().map(|cell| cell.snapshot());
             let unmet = tokio::select! {
-                unmet = self.unmet(&tie, wait, target.as_deref(), namespace, end) => unmet,
+                unmet = self.unmet(&tie, wait, target.as_deref(), namespace, longest.min(end.saturating_duration_since(Instant::now()))) => unmet,
                 () = &mut moved => continue,
             };
             let Some(unmet) = unmet else { return Ok(()) };
@@ -174,6 +197,7 @@ impl Engine {
             }
             let next = (Instant::now() + pause).min(end);
             pause = (pause * 2).min(PAUSE_MAX);
+            longest = (longest * 2).min(KNOCK);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = &mut moved => {}
@@ -181,14 +205,14 @@ impl Engine {
         }
     }
 
-    /// Why a link is not what its source waits for, as things are now.
+    /// Why a link is not what its source waits for, as things are now. Connections are waited for with `patience`.
     async fn unmet(
         &self,
         tie: &Tie,
         wait: &Wait,
         target: Option<&Container>,
         namespace: &Arc<File>,
-        end: Instant,
+        patience: Duration,
     ) -> Option<Unmet> {
         let Some(target) = target else { return Some(Unmet::Nobody) };
         if !target.state.phase.is_alive() {
@@ -202,12 +226,11 @@ impl Engine {
             let status = target.state.health.as_ref().map(|health| health.status);
             return (status != Some(Status::Healthy)).then_some(Unmet::Health(status));
         }
-        let patience = end.saturating_duration_since(Instant::now()).clamp(LAST, KNOCK);
         let ports = tie.dependency.ports(&target.spec);
         if ports.is_empty() {
             return Some(Unmet::NoPorts);
         }
-        let knocks = ports.iter().map(|port| knock_at_any(namespace, &addrs, *port, patience));
+        let knocks = ports.iter().map(|port| knock_at_any(namespace, &addrs, *port, patience.max(LAST)));
         let shut: Vec<_> = join_all(knocks).await.into_iter().filter(|knocked| !knocked.seen.is_accepted()).collect();
         (!shut.is_empty()).then_some(Unmet::Ports(shut))
     }
@@ -218,6 +241,7 @@ impl Unmet {
     fn told(&self, tie: &Tie) -> String {
         let Tie { name, network, .. } = tie;
         match self {
+            Unmet::Nobody if tie.to.is_some() => format!("{name} is no more"),
             Unmet::Nobody => format!("nobody is called {name} on the network {network}"),
             Unmet::Down(phase) => format!("{name} does not run (it is {})", phase.word()),
             Unmet::NotThere => format!("{name} is not on the network {network}"),

@@ -10,14 +10,14 @@ use lab::{Ask, Lab, Server};
 use plan::apply::{Kernel, apply};
 use plan::desired::desired;
 use plan::diff::diff;
-use plan::explain::{self, Origin, Path, Service};
+use plan::explain::{self, Origin, Path, Place, Question, Service};
 use plan::ids::{EndpointId, IfName, Mac, SandboxId};
 use plan::netstate::{BridgePort, ElementChange, NetState, Ns, Op};
 use plan::nft::{Owner, TableName};
 use plan::world::{Endpoint, GatewayMode, Linked, Network, Opened, PortBinding, Proto, Sandbox, Subnet, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long enough for whatever is going to answer on an idle host. Where somebody is said to answer and did not, he is asked again.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -115,13 +115,13 @@ fn endpoint(dice: &mut Dice, network: &Network, t: u64, c: u64, at: u64) -> Endp
         mac: Mac([2, 0x42, t as u8, at as u8, 1, 10 + c as u8]),
         addr4,
         addr6,
+        link_local: BTreeSet::new(),
+        sysctls: BTreeMap::new(),
         gateway: at == 0,
         gateway4: false,
         gateway6: false,
         priority: 0,
         names: Vec::new(),
-        link_local: BTreeSet::new(),
-        sysctls: Default::default(),
         opened,
         ports,
         id,
@@ -507,6 +507,82 @@ fn compare(lab: &Lab, seed: u64) {
         "{worlds} worlds, {broken} of them broken: {asked} answers compared, {reached} reached, {unknown} not known"
     );
     assert!(unknown * 50 < asked, "{unknown} of {asked} answers are not known");
+}
+
+/// 500 containers on each of two networks, a published port each.
+fn thousand() -> World {
+    let mut dice = Dice::new(1000);
+    let mut world = World::default();
+    for n in 0..2u64 {
+        let plain = network(&mut dice, 0, n);
+        let net: ipnet::Ipv4Net = format!("10.{}.0.0/16", n + 1).parse().unwrap();
+        let v4 = Subnet::new(net, format!("10.{}.0.1", n + 1).parse().unwrap());
+        let network = Network { v4: Some(v4), v6: None, icc: true, internal: false, unnumbered: false, ..plain };
+        for c in 0..500u64 {
+            let number = n * 500 + c;
+            let id: SandboxId = hex(2, number).parse().unwrap();
+            world.sandboxes.insert(id.clone(), Sandbox::new(id.clone(), hex(3, number).parse().unwrap()));
+            let of: EndpointId = hex(4, number).parse().unwrap();
+            let made = Endpoint {
+                id: of.clone(),
+                host: format!("v{number}").parse().unwrap(),
+                sandbox: id,
+                container_name: format!("c{number}"),
+                mac: Mac([2, 0x42, n as u8, 0, (c >> 8) as u8, c as u8]),
+                addr4: Some((u32::from(net.network()) + 10 + c as u32).into()),
+                addr6: None,
+                opened: BTreeSet::new(),
+                ports: vec![PortBinding {
+                    proto: Proto::Tcp,
+                    host_ip: addr("0.0.0.0"),
+                    host_port: 10_000 + number as u16,
+                    inner_port: 80,
+                    count: 1,
+                }],
+                ..endpoint(&mut dice, &network, 0, 0, 0)
+            };
+            world.endpoints.insert(of, made);
+        }
+        world.networks.insert(network.id.clone(), network);
+    }
+    world
+}
+
+#[test]
+fn a_thousand_containers_do_not_make_answers_slow() {
+    lab::alone_for(Duration::from_secs(300), |lab| {
+        lab.uplink("192.0.2.1/24");
+        let world = thousand();
+        let want = desired(&world);
+        let mut host = open(lab);
+        settle(&mut host, &want);
+        let id = |number: u64| -> SandboxId { hex(2, number).parse().unwrap() };
+        let service = Service::Port(Proto::Tcp, 80);
+        let outside = Place::Outside { addr: Some(addr("192.0.2.2")), link: None };
+        for (from, to) in [
+            (Place::Container(id(1)), Place::Container(id(499))),
+            (Place::Container(id(1)), Place::Container(id(999))),
+            (outside, Place::Container(id(700))),
+        ] {
+            let question = Question { from, to, service };
+            let mut took: Vec<Duration> = (0..9)
+                .map(|_| {
+                    let started = Instant::now();
+                    let seen = host.sight(&question.concerns(&world)).unwrap();
+                    let wished = seen.wished(&want);
+                    let answer = explain::answer(&seen, &wished, &world, &question);
+                    assert_eq!(answer.verdict.reaches(), Some(false), "{answer:?}");
+                    started.elapsed()
+                })
+                .collect();
+            took.sort();
+            println!("an answer with 1000 containers: {:?} in the middle, {:?} at most", took[4], took[8]);
+            // What tests are built as is several times slower than what is shipped.
+            let limit = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 50 });
+            assert!(took[4] < limit, "{:?}", took);
+        }
+        settle(&mut host, &NetState::default());
+    })
 }
 
 #[test]

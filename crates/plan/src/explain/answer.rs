@@ -5,7 +5,7 @@ use super::sight::Sight;
 use super::{Ask, At, Doing, End, Hop, Leg, Path, Refusal, called, path, remedy};
 use crate::ids::Short;
 use crate::netstate::Ns;
-use crate::world::World;
+use crate::world::{Endpoint, World};
 use std::collections::BTreeMap;
 
 /// The short answer.
@@ -96,7 +96,10 @@ pub fn answer(seen: &Sight, wished: &Sight, world: &World, question: &Question) 
         Err(reason) => return Answer { verdict: Verdict::Unknown, reason, remedies: Vec::new(), tries: Vec::new() },
     };
     let tried = asks.into_iter().map(|ask| {
-        let (seen, wished) = (path(seen, world, &names, &ask), path(wished, world, &names, &ask));
+        let (seen, wished) = match passed_by(world, &ask) {
+            Some(why) => (not_followed(&why), not_followed(&why)),
+            None => (path(seen, world, &names, &ask), path(wished, world, &names, &ask)),
+        };
         let (verdict, reason) = judge(&seen, &wished);
         Try { ask, seen, wished, verdict, reason }
     });
@@ -113,6 +116,21 @@ pub fn answer(seen: &Sight, wished: &Sight, world: &World, question: &Question) 
     };
     let remedies = remedy::remedies(world, &names, question, first);
     Answer { verdict: first.verdict, reason: first.reason.clone(), remedies, tries }
+}
+
+/// The container is on a network whose packets the host does not see.
+fn passed_by(world: &World, ask: &Ask) -> Option<String> {
+    let of = |endpoint: &Endpoint| world.networks.get(&endpoint.network);
+    let asked = world.endpoints.values().filter(|e| e.addrs().any(|addr| addr == ask.to));
+    let (endpoint, network) = asked.filter_map(|e| Some((e, of(e)?))).find(|(_, network)| !network.has_bridge())?;
+    Some(format!(
+        "{} is on {}, a macvlan network: its packets pass the host by, and are not followed",
+        endpoint.container_name, network.name
+    ))
+}
+
+fn not_followed(why: &str) -> Path {
+    Path { hops: Vec::new(), leg: Leg::There, end: End::Unknown(why.to_owned()), client: None }
 }
 
 fn place_of(place: &Place) -> Ns {

@@ -199,7 +199,11 @@ impl<'a> Walk<'a> {
                 self.say(At::Outside, ns, format!("leaves by {} for {}", way.dev, way.next));
                 return Ok(Arrival::Outside { link: way.dev, packet });
             }
-            return Err(Stop::Unknown(format!("{} leads out of {} to where nobody looked", way.dev, self.name(ns))));
+            let at = self.name(ns);
+            return Err(Stop::Unknown(format!(
+                "{} of {at} is no pair of berth's (a macvlan is none): its packets pass the host by, and are not followed",
+                way.dev
+            )));
         };
         let far_nic = self.up_any(far, far_end)?;
         self.say(At::Link, ns, format!("{} to {far_end} of {}", way.dev, self.name(far)));

@@ -1,6 +1,6 @@
 //! The DNS: messages in and messages out, who is answered what, and bytes of every sort.
 
-use plan::dns::book::{Aliases, Asker, Book, Directory, REMEMBERED, Verdict};
+use plan::dns::book::{Asker, Book, Directory, REMEMBERED, Verdict};
 use plan::dns::wire::{self, Age, Name, Query, Rcode, Records, Unfit, kind};
 use plan::ids::{ContainerId, EndpointId, NetworkId};
 use proptest::prelude::*;
@@ -381,33 +381,6 @@ fn who_knows_what() {
     let dotted = Asker { wants_dots: true, ..alone };
     assert_eq!(said(&book, &dotted, "store", 0, 0), "NoSuchName");
     assert_eq!(said(&book, &dotted, "com TXT", 0, 0), "Forward");
-}
-
-#[test]
-fn a_link_is_another_name_for_whoever_has_one() {
-    let (mut book, mut asker) = shop();
-    let network = asker.networks[0].clone();
-    // One more on the same network, one for nobody, one over a member's name, and one over the container's own.
-    for (alias, target) in [("sql", "DB"), ("later", "three"), ("two", "db"), ("barker", "db"), ("both", "store")] {
-        asker.aliases.add(alias, &network, target);
-    }
-    let check = |book: &Book, what: &str, want: &str| assert_eq!(said(book, &asker, what, 0, 0), want, "{what}");
-    check(&book, "SQL", "10.1.0.2");
-    check(&book, "sql AAAA", "fd01::2");
-    check(&book, "sql MX", "Nothing");
-    check(&book, "two", "10.1.0.2");
-    check(&book, "two.app", "10.1.0.3");
-    check(&book, "barker", "172.17.0.3");
-    check(&book, "both", "10.1.0.2 10.1.0.3");
-    check(&book, "2.0.1.10.in-addr.arpa PTR", "db.app");
-    check(&book, "later", "Forward");
-    let app = book.networks.get_mut(&network).unwrap();
-    app.add(&id('9').parse().unwrap(), ["three"], &[addr("10.1.0.9")]);
-    check(&book, "later", "10.1.0.9");
-    // Of another network, on which the target is not.
-    asker.aliases = Aliases::default();
-    asker.aliases.add("sql", &id('2').parse().unwrap(), "db");
-    assert_eq!(said(&book, &asker, "sql", 0, 0), "Forward");
 }
 
 #[test]
