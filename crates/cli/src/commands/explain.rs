@@ -259,6 +259,6 @@ What would change it:
 Real packets to 10.1.0.3:80/tcp: not answered, as was
 said
 ";
-        assert_eq!(told(&answer, false, 56), wanted);
+        assert_eq!(told(&answer, false, 57), wanted);
     }
 }
