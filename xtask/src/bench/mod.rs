@@ -10,6 +10,8 @@ mod cpu;
 mod dns;
 /// What grows with the number of containers.
 mod growth;
+/// What links cost where containers are kept apart.
+mod links;
 /// What networks of the user's cost.
 mod networks;
 /// The same in two ways, in turns.
@@ -46,7 +48,8 @@ pub struct Bench {
 }
 
 /// All of them.
-pub const ALL: [Bench; 6] = [start::BENCH, ports::BENCH, path::BENCH, growth::BENCH, networks::BENCH, dns::BENCH];
+pub const ALL: [Bench; 7] =
+    [start::BENCH, ports::BENCH, path::BENCH, growth::BENCH, networks::BENCH, links::BENCH, dns::BENCH];
 
 /// What a benchmark is called when it runs itself again in its lab.
 pub const INSIDE: &str = "bench-inside";

@@ -21,6 +21,12 @@ impl By {
         }
     }
 
+    /// Starts a container that sleeps.
+    #[track_caller]
+    pub fn sleeper(self, engine: &Engine, name: &str, flags: &[&str]) {
+        self.ok(engine, &[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "1000"]].concat());
+    }
+
     #[track_caller]
     pub fn ok(self, engine: &Engine, words: &[&str]) -> String {
         let out = self.run(engine, words);
@@ -38,10 +44,7 @@ pub fn world(lab: &Lab, flags: &[&str]) -> Engine {
 /// Starts a container that sleeps.
 #[track_caller]
 pub fn sleeper(engine: &Engine, name: &str, flags: &[&str]) {
-    let mut words = vec!["run", "-d", "--name", name];
-    words.extend(flags);
-    words.extend(["busybox", "sleep", "1000"]);
-    engine.ok(&words);
+    By::Berth.sleeper(engine, name, flags);
 }
 
 #[track_caller]

@@ -2,9 +2,9 @@
 
 use crate::asking::{addr4, addr6, all, hosts, inside, reached, sleeper, told, world};
 use lab::{Engine, Host, Lab};
-use std::io::{Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// An engine that keeps containers apart and has four addresses of each family to give, so that a freed one is soon another's.
 fn tight(lab: &Lab) -> Engine {
@@ -141,9 +141,16 @@ fn exec_works_while_a_target_is_stopped() {
     lab::alone(|lab| {
         let engine = tight(lab);
         sleeper(&engine, "db", &["--expose", "3306"]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
+        let health = ["--health-cmd", "touch /checked", "--health-interval", "300ms"];
+        sleeper(&engine, "web", &[&health[..], &["--link", "db:db"]].concat());
         let addr = addr4(&engine, "db");
         engine.ok(&["stop", "-t", "0", "db"]);
+        // Neither is its health.
+        engine.ok(&["exec", "web", "rm", "-f", "/checked"]);
+        lab::wait_for("a check", Duration::from_secs(5), || {
+            (engine.berth(&["exec", "web", "test", "-e", "/checked"]).code == 0).then_some(())
+        });
+        assert_eq!(told(&engine, "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "web"), "healthy 0");
         for by in all() {
             let env = by.ok(&engine, &["exec", "web", "env"]);
             assert!(env.contains(&format!("DB_PORT_3306_TCP_ADDR={addr}\n")), "{env}");
@@ -172,34 +179,56 @@ fn links_outlive_the_engine() {
         sleeper(&engine, "web", &["--link", "db:db"]);
         let (db, web) = (inside(lab, &engine, "db"), inside(lab, &engine, "web"));
         let served = db.serve_echo("[::]:3306");
-        let mut flows = at(&engine, "db", 3306).map(|to| transfer(&web, &to));
-        let mut speak = |when: &str| {
-            for (flow, room) in &mut flows {
-                flow.write_all(when.as_bytes()).unwrap_or_else(|error| panic!("{when}: {error}"));
-                let count = flow.read(room).unwrap_or_else(|error| panic!("{when}: {error}"));
-                assert_eq!(&room[..count], when.as_bytes());
-            }
-        };
         let table = || lab.here().ok(&["nft", "list", "ruleset"]);
         let elements =
             |text: &str| text.lines().filter(|line| line.contains("--link")).map(str::to_owned).collect::<Vec<_>>();
-        speak("before");
         let before = elements(&table());
         assert_eq!(before.len(), 2, "{before:?}");
         let to = at(&engine, "db", 3306);
-        for ended in ["stopped", "killed"] {
-            if ended == "stopped" {
-                engine.stop()
-            } else {
-                engine.kill9()
+        let (done, moved) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
+        std::thread::scope(|scope| {
+            let finish = Done(&done);
+            let under_way: Vec<_> = to
+                .iter()
+                .zip(&moved)
+                .map(|(to, moved)| {
+                    let (mut flow, mut room) = transfer(&web, to);
+                    room.truncate(4096);
+                    let done = &done;
+                    scope.spawn(move || {
+                        while !done.load(Ordering::Relaxed) {
+                            flow.write_all(&[7; 4096])
+                                .and_then(|()| flow.read_exact(&mut room))
+                                .expect("a transfer under way");
+                            moved.fetch_add(1, Ordering::Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            let goes_on = |when: &str| {
+                let before = moved.each_ref().map(|moved| moved.load(Ordering::Relaxed));
+                lab::wait_for(when, Duration::from_secs(5), || {
+                    let more = moved.iter().zip(before).all(|(now, then)| now.load(Ordering::Relaxed) > then + 50);
+                    more.then_some(())
+                });
+            };
+            goes_on("a transfer before");
+            for ended in ["stopped", "killed"] {
+                if ended == "stopped" {
+                    engine.stop()
+                } else {
+                    engine.kill9()
+                }
+                goes_on("a transfer while the engine is away");
+                to.iter().for_each(|to| drop(transfer(&web, to)));
+                engine.start_again();
+                goes_on("a transfer after it is back");
+                assert_eq!(elements(&table()), before, "{ended}");
+                to.iter().for_each(|to| drop(transfer(&web, to)));
             }
-            speak("while it is away");
-            to.iter().for_each(|to| drop(transfer(&web, to)));
-            engine.start_again();
-            speak("after it is back");
-            assert_eq!(elements(&table()), before, "{ended}");
-            to.iter().for_each(|to| drop(transfer(&web, to)));
-        }
+            drop(finish);
+            under_way.into_iter().for_each(|one| one.join().expect("a transfer through all of it"));
+        });
         drop(served);
         // The target dies while no engine is there: its line is gone when there is one again, and its way.
         engine.kill9();
@@ -314,6 +343,74 @@ fn a_route_of_a_containers_own_is_in_no_links_way() {
             sleeper(&engine, name, &["--link", "db:db"]);
             let source = inside(lab, &engine, name);
             assert_eq!(reached(&asks(&source, &[at(&engine, "db", 3306)])), [true, true], "{name}");
+        }
+    });
+}
+
+/// A11.27: a target's sources know it again within a tenth of a second of its start, whoever started it; only the variables of what
+/// runs already are those of its own start.
+#[test]
+fn a_targets_start_is_known_at_once() {
+    lab::alone(|lab| {
+        let engine = tight(lab);
+        sleeper(&engine, "db", &["--expose", "3306", "--restart", "always"]);
+        sleeper(&engine, "web", &["--link", "db:db"]);
+        sleeper(&engine, "fill0", &[]);
+        sleeper(&engine, "fill1", &[]);
+        let (web, first) = (inside(lab, &engine, "web"), addr4(&engine, "db"));
+        let file = engine.data_root().join("containers").join(told(&engine, "{{.Id}}", "web")).join("hosts");
+        let mut took = Vec::new();
+        // When it was started, and its addresses, in one word: each question takes its time.
+        let now = || {
+            let place = "{{with .NetworkSettings.Networks.bridge}}{{.IPAddress}},{{.GlobalIPv6Address}}{{end}}";
+            let text = told(&engine, &format!("{{{{.State.StartedAt}}}},{place}"), "db");
+            let words: Vec<String> = text.split(',').map(str::to_owned).collect();
+            <[String; 3]>::try_from(words).unwrap_or_else(|words| panic!("{words:?}"))
+        };
+        // All of it is true when it is asked for the first time.
+        let mut known = |how: &str, [started, four, six]: [String; 3]| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (what, addr, to) in [("db", &four, format!("{four}:3306")), ("db AAAA", &six, format!("[{six}]:3306"))]
+            {
+                assert!(text.contains(&format!("\n{addr}\tdb ")), "{how}: {addr} is not in {text}");
+                let answer = web.dns("127.0.0.11:53", what).unwrap().to_string();
+                assert_eq!(answer, format!("NOERROR {addr}"), "{how}");
+                // Nobody listens, and whoever is let through is told so.
+                let refused = web.connect(&to).map_err(|error| error.kind());
+                assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused), "{how}: {to}");
+            }
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+            let started: u128 = lab.here().ok(&["date", "-d", &started, "+%s%N"]).trim().parse().unwrap();
+            took.push(Duration::from_nanos(u64::try_from(now - started).unwrap()));
+        };
+        // Once more, and it would have its first one again.
+        for turn in 0..2 {
+            engine.ok(&["restart", "-t", "0", "db"]);
+            known("by hand", now());
+            // By its policy.
+            let [before, ..] = now();
+            lab.here().ok(&["kill", "-9", &told(&engine, "{{.State.Pid}}", "db")]);
+            let again = lab::wait_for("its policy", Duration::from_secs(10), || {
+                Some(now()).filter(|[started, four, _]| *started != before && !four.is_empty())
+            });
+            known("by its policy", again);
+            // With another address.
+            engine.ok(&["stop", "-t", "0", "db"]);
+            // Somebody has its old one, and another is free.
+            sleeper(&engine, &format!("fill{}", turn + 2), &[]);
+            engine.ok(&["rm", "-f", &format!("fill{turn}")]);
+            engine.ok(&["start", "db"]);
+            known(&format!("with another address, {turn}"), now());
+        }
+        took.sort();
+        assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
+        let [_, now, _] = now();
+        assert_ne!(now, first);
+        for by in all() {
+            let of_process = by.ok(&engine, &["exec", "web", "cat", "/proc/1/environ"]);
+            assert!(of_process.contains(&format!("DB_PORT=tcp://{first}:3306\0")), "{of_process}");
+            let of_exec = by.ok(&engine, &["exec", "web", "env"]);
+            assert!(of_exec.contains(&format!("DB_PORT=tcp://{now}:3306\n")), "{of_exec}");
         }
     });
 }

@@ -33,7 +33,7 @@ fn a_link_on_a_network_is_a_name_for_its_source_alone() {
     lab::alone(|lab| {
         let (engine, server) = networks(lab);
         let run = |by: By, name: &str, flags: &[&str]| {
-            by.ok(&engine, &[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "1000"]].concat());
+            by.sleeper(&engine, name, flags);
             inside(lab, &engine, name)
         };
         sleeper(&engine, "other", &["--net", "app", "--ip", "10.1.0.9"]);

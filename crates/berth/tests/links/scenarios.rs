@@ -67,10 +67,16 @@ fn a_link_tells_its_source_where_the_target_is() {
                 let out = by.run(&engine, &words);
                 (out.code, out.stdout)
             };
-            let not_set = (0, "Link alias 'database' was not set!\n".to_owned());
-            assert_eq!(run(&[], &["echo", "This shouldn't work."]), not_set);
-            assert_eq!(run(&["--link", "mydb:wrongalias"], &["echo", "Wrong."]), not_set);
-            assert_eq!(run(&["--link", "mydb:database"], &["echo", "It worked."]), (0, "It worked.\n".to_owned()));
+            let not_set = "Link alias 'database' was not set!";
+            for (link, words, says) in [
+                (&[][..], &["echo", "This", "shouldn't", "work."][..], not_set),
+                (&["--link", "mydb:wrongalias"], &["echo", "Wrong."], not_set),
+                (&["--link", "mydb:database"], &["echo", "It", "worked."], "It worked."),
+            ] {
+                assert_eq!(run(link, words), (0, format!("{says}\n")));
+                // On a terminal, as the text has it.
+                assert_eq!(run(&[&["-t"], link].concat(), words), (0, format!("{says}\r\n")));
+            }
             assert_eq!(by.ok(&engine, &["stop", "-t", "0", "mydb"]), "mydb\n");
             assert_eq!(by.ok(&engine, &["rm", "mydb"]), "mydb\n");
 
@@ -98,7 +104,8 @@ fn a_link_tells_its_source_where_the_target_is() {
             assert_eq!(database, want);
             assert_eq!(rest["HOSTNAME"], told(&engine, "{{slice .Id 0 12}}", "reverent_snyder"));
             assert_eq!((rest["TERM"].as_str(), rest["HOME"].as_str()), ("xterm", "/root"));
-            assert!(rest.contains_key("PATH"));
+            let others: Vec<&str> = rest.keys().map(String::as_str).collect();
+            assert_eq!(others, ["HOME", "HOSTNAME", "PATH", "PWD", "SHLVL", "TERM"]);
             let filtered: Vec<&str> =
                 text.lines().map(str::trim_end).filter(|line| line.contains("TCP_PORT")).collect();
             assert_eq!(filtered.len(), 2, "{filtered:?}");
@@ -131,21 +138,38 @@ fn variables_of_targets_and_their_owners() {
         let given = ["-e", "MYSQL_ROOT_PASSWORD=secret", "-e", "HOME=/x", "--expose", "6379-6381"];
         sleeper(&engine, "my-data.base", &given);
         let id = told(&engine, "{{.Id}}", "my-data.base");
-        let env = |flags: &[&str]| {
-            let words = [&["run", "--rm", "--name", "src"], flags, &["busybox", "env"]].concat();
-            variables(&engine.ok(&words))
-        };
-        // The short form; and what the target was given but its places.
-        let all = env(&["--link", "my-data.base"]);
-        let addr = addr4(&engine, "my-data.base");
-        assert_eq!(all["MY_DATA.BASE_PORT"], format!("tcp://{addr}:6379"));
-        assert_eq!(all["MY_DATA.BASE_PORT_6379_TCP_START"], format!("tcp://{addr}:6379"));
-        assert_eq!(all["MY_DATA.BASE_PORT_6379_TCP_PORT_END"], "6381");
-        assert_eq!(all["MY_DATA.BASE_ENV_MYSQL_ROOT_PASSWORD"], "secret");
-        assert!(!all.contains_key("MY_DATA.BASE_ENV_HOME") && !all.contains_key("MY_DATA.BASE_ENV_PATH"));
-        // The user's own variable wins; an id serves as a name.
-        let own = env(&["--link", &format!("{}:db", &id[..12]), "-e", "DB_PORT=mine"]);
-        assert_eq!((own["DB_PORT"].as_str(), own["DB_NAME"].as_str()), ("mine", "/src/db"));
+        sleeper(&engine, "bare", &[]);
+        engine.ok(&["commit", "-c", "EXPOSE 7000", "-c", "ENV FROM_IMAGE=1", "bare", "with-port"]);
+        engine.ok(&["run", "-d", "--name", "ports", "-p", "127.0.0.1::8000/udp", "with-port", "sleep", "1000"]);
+        for by in all() {
+            let env = |flags: &[&str]| {
+                let words = [&["run", "--rm", "--name", "src"], flags, &["busybox", "env"]].concat();
+                variables(&by.ok(&engine, &words))
+            };
+            // The short form; and what the target was given but its places.
+            let all = env(&["--link", "my-data.base"]);
+            let addr = addr4(&engine, "my-data.base");
+            assert_eq!(all["MY_DATA.BASE_PORT"], format!("tcp://{addr}:6379"));
+            assert_eq!(all["MY_DATA.BASE_PORT_6379_TCP_START"], format!("tcp://{addr}:6379"));
+            assert_eq!(all["MY_DATA.BASE_PORT_6379_TCP_PORT_END"], "6381");
+            assert_eq!(all["MY_DATA.BASE_ENV_MYSQL_ROOT_PASSWORD"], "secret");
+            assert!(!all.contains_key("MY_DATA.BASE_ENV_HOME") && !all.contains_key("MY_DATA.BASE_ENV_PATH"));
+            // The user's own variable wins; an id serves as a name.
+            let own = env(&["--link", &format!("{}:db", &id[..12]), "-e", "DB_PORT=mine"]);
+            assert_eq!((own["DB_PORT"].as_str(), own["DB_NAME"].as_str()), ("mine", "/src/db"));
+            // What the image exposes and what is published; TCP before UDP.
+            let ports = env(&["--link", "ports:p"]);
+            let addr = addr4(&engine, "ports");
+            assert_eq!(
+                (&ports["P_PORT"], &ports["P_PORT_7000_TCP"]),
+                (&format!("tcp://{addr}:7000"), &ports["P_PORT"])
+            );
+            assert_eq!((ports["P_PORT_8000_UDP_PORT"].as_str(), ports["P_ENV_FROM_IMAGE"].as_str()), ("8000", "1"));
+            // Without a port only the name.
+            let bare = env(&["--link", "bare"]);
+            let of_it: Vec<_> = bare.iter().filter(|(name, _)| name.starts_with("BARE_")).collect();
+            assert_eq!(of_it, [(&"BARE_NAME".to_owned(), &"/src/bare".to_owned())]);
+        }
         // One line of names for each family, the shorter where alias and name are one.
         sleeper(&engine, "two", &["--link", "my-data.base", "--add-host", "db:10.9.9.9", "--link", "my-data.base:db"]);
         let (four, six, host) = (addr4(&engine, "my-data.base"), addr6(&engine, "my-data.base"), &id[..12]);
@@ -300,8 +324,13 @@ fn links_are_shown_renamed_and_removed() {
         assert!(src.tcp(&to("aa")).unwrap().starts_with("aa "));
         // Another name: for people and files; the link is to the container.
         let host = told(&engine, "{{.Config.Hostname}}", "aa");
+        for by in all() {
+            by.ok(&engine, &["rename", "aa", "renamed"]);
+            assert_eq!(told(&engine, "{{.HostConfig.Links}}", "src"), "[/renamed:/src/db /bb:/src/bb]");
+            by.ok(&engine, &["rename", "renamed", "aa"]);
+            assert_eq!(told(&engine, "{{.HostConfig.Links}}", "src"), "[/aa:/src/db /bb:/src/bb]");
+        }
         engine.ok(&["rename", "aa", "renamed"]);
-        assert_eq!(told(&engine, "{{.HostConfig.Links}}", "src"), "[/renamed:/src/db /bb:/src/bb]");
         assert_eq!(hosts(&engine, "src", "db"), [format!("{} db {host} renamed", addr4(&engine, "renamed"))]);
         assert!(src.tcp(&to("renamed")).unwrap().starts_with("aa "));
         let table = lab.here().ok(&["nft", "list", "set", "inet", "berth", "links4"]);
@@ -356,56 +385,61 @@ fn links_are_shown_renamed_and_removed() {
 fn a_link_opens_exactly_what_the_target_exposes() {
     lab::alone(|lab| {
         let engine = world(lab, &["--icc=false", "--ipv6"]);
-        sleeper(&engine, "far", &["--expose", "3306"]);
-        sleeper(&engine, "db", &["--expose", "3306", "--expose", "53/udp", "--link", "far:far"]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
-        sleeper(&engine, "other", &[]);
-        let place = |name: &str| (inside(lab, &engine, name), addr4(&engine, name), addr6(&engine, name));
-        let (db, db4, db6) = place("db");
-        let (far, far4, far6) = place("far");
-        let (web, web4, web6) = place("web");
-        let other = inside(lab, &engine, "other");
-        let _served: Vec<_> = ["3306", "3307", "9"]
-            .iter()
-            .flat_map(|port| [&db, &far, &web].map(|of| of.serve_tcp(&format!("[::]:{port}"), "here")))
-            .collect();
-        let _udp = [db.serve_udp(&format!("{db4}:53"), "dns"), db.serve_udp(&format!("[{db6}]:53"), "dns")];
-        let at = |four: &str, six: &str, port: &str| [format!("{four}:{port}"), format!("[{six}]:{port}")];
-        for to in at(&db4, &db6, "3306") {
-            let said = web.tcp(&to).unwrap_or_else(|error| panic!("{to}: {error}"));
-            // The target sees who asks.
-            assert!(said.contains(&web4) || said.contains(&web6), "{to}: {said}");
+        for by in all() {
+            by.sleeper(&engine, "far", &["--expose", "3306"]);
+            by.sleeper(&engine, "db", &["--expose", "3306", "--expose", "53/udp", "--link", "far:far"]);
+            by.sleeper(&engine, "web", &["--link", "db:db"]);
+            by.sleeper(&engine, "other", &[]);
+            let place = |name: &str| (inside(lab, &engine, name), addr4(&engine, name), addr6(&engine, name));
+            let (db, db4, db6) = place("db");
+            let (far, far4, far6) = place("far");
+            let (web, web4, web6) = place("web");
+            let other = inside(lab, &engine, "other");
+            let _served: Vec<_> = ["3306", "3307", "9"]
+                .iter()
+                .flat_map(|port| [&db, &far, &web].map(|of| of.serve_tcp(&format!("[::]:{port}"), "here")))
+                .collect();
+            let _udp = [db.serve_udp(&format!("{db4}:53"), "dns"), db.serve_udp(&format!("[{db6}]:53"), "dns")];
+            let at = |four: &str, six: &str, port: &str| [format!("{four}:{port}"), format!("[{six}]:{port}")];
+            for to in at(&db4, &db6, "3306") {
+                let said = web.tcp(&to).unwrap_or_else(|error| panic!("{to}: {error}"));
+                // The target sees who asks.
+                assert!(said.contains(&web4) || said.contains(&web6), "{to}: {said}");
+            }
+            for to in at(&db4, &db6, "53") {
+                assert!(web.udp(&to, "?").unwrap_or_else(|error| panic!("{to}: {error}")).starts_with("dns "));
+            }
+            // Of what its target is linked to the source is told nothing.
+            assert!(!by.ok(&engine, &["exec", "web", "env"]).contains("FAR_"));
+            assert_eq!(hosts(&engine, "web", "far"), [""; 0]);
+            let mut asks: Vec<(&Host, String)> = Vec::new();
+            for port in ["3307", "9"] {
+                asks.extend(at(&db4, &db6, port).map(|to| (&web, to)));
+            }
+            for port in ["3306", "9"] {
+                // Not back, not on, and nobody else.
+                asks.extend(at(&web4, &web6, port).map(|to| (&db, to)));
+                asks.extend(at(&far4, &far6, port).map(|to| (&web, to)));
+                asks.extend(at(&db4, &db6, port).map(|to| (&other, to)));
+            }
+            let wrong: Vec<_> = reached(&asks).into_iter().zip(&asks).filter(|(open, _)| *open).collect();
+            assert!(wrong.is_empty(), "{wrong:?}");
+            assert!(!web.ping(&db4) && !web.ping(&db6));
+            for to in at(&far4, &far6, "3306") {
+                assert!(db.tcp(&to).is_ok(), "{to}");
+            }
+            // One more port of the target, at its next making.
+            engine.ok(&["rm", "-f", "web", "db"]);
+            by.sleeper(&engine, "db", &["--expose", "3306", "--expose", "9"]);
+            by.sleeper(&engine, "web", &["--link", "db:db"]);
+            let (db, db4, db6) = place("db");
+            let web = inside(lab, &engine, "web");
+            let _served = [db.serve_tcp("[::]:9", "nine"), db.serve_tcp("[::]:3307", "no")];
+            let asks: Vec<_> =
+                at(&db4, &db6, "9").into_iter().chain(at(&db4, &db6, "3307")).map(|to| (&web, to)).collect();
+            assert_eq!(reached(&asks), [true, true, false, false]);
+            engine.ok(&["rm", "-f", "web", "db", "far", "other"]);
         }
-        for to in at(&db4, &db6, "53") {
-            assert!(web.udp(&to, "?").unwrap_or_else(|error| panic!("{to}: {error}")).starts_with("dns "));
-        }
-        // A port that is exposed and not served is refused at once, as by any host.
-        engine.ok(&["exec", "web", "true"]);
-        let mut asks: Vec<(&Host, String)> = Vec::new();
-        for port in ["3307", "9"] {
-            asks.extend(at(&db4, &db6, port).map(|to| (&web, to)));
-        }
-        for port in ["3306", "9"] {
-            // Not back, not on, and nobody else.
-            asks.extend(at(&web4, &web6, port).map(|to| (&db, to)));
-            asks.extend(at(&far4, &far6, port).map(|to| (&web, to)));
-            asks.extend(at(&db4, &db6, port).map(|to| (&other, to)));
-        }
-        let wrong: Vec<_> = reached(&asks).into_iter().zip(&asks).filter(|(open, _)| *open).collect();
-        assert!(wrong.is_empty(), "{wrong:?}");
-        assert!(!web.ping(&db4) && !web.ping(&db6));
-        for to in at(&far4, &far6, "3306") {
-            assert!(db.tcp(&to).is_ok(), "{to}");
-        }
-        // One more port of the target, at its next making.
-        engine.ok(&["rm", "-f", "web", "db"]);
-        sleeper(&engine, "db", &["--expose", "3306", "--expose", "9"]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
-        let (db, db4, db6) = place("db");
-        let web = inside(lab, &engine, "web");
-        let _served = [db.serve_tcp("[::]:9", "nine"), db.serve_tcp("[::]:3307", "no")];
-        let asks: Vec<_> = at(&db4, &db6, "9").into_iter().chain(at(&db4, &db6, "3307")).map(|to| (&web, to)).collect();
-        assert_eq!(reached(&asks), [true, true, false, false]);
     });
 }
 
