@@ -27,7 +27,7 @@ pub fn rewrite(file: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     #[test]
     fn the_file_stays_the_same_and_has_the_new_text() {
@@ -50,25 +50,26 @@ mod tests {
         let (short, long) =
             ("127.0.0.1\tlocalhost\n10.0.0.3\tme\n", "127.0.0.1\tlocalhost\n10.0.0.2\tdb h mydb\n10.0.0.3\tme\n");
         rewrite(&file, short).unwrap();
-        let done = AtomicBool::new(false);
+        let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                let mut reads = 0;
                 while !done.load(Ordering::Relaxed) {
                     let text = std::fs::read_to_string(&file).unwrap();
                     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
                     let both = ["127.0.0.1\tlocalhost", "10.0.0.3\tme"];
                     assert!(both.iter().all(|line| lines.contains(line)), "{text:?}");
                     assert!(lines.iter().all(|line| long.contains(line)), "{text:?}");
-                    reads += 1;
+                    reads.fetch_add(1, Ordering::Relaxed);
                 }
-                reads
             });
-            for turn in 0..5000 {
+            let mut turn = 0;
+            // A busy host may not let the reader read for a while.
+            while !reader.is_finished() && (turn < 5000 || reads.load(Ordering::Relaxed) <= 10) {
                 rewrite(&file, if turn % 2 == 0 { long } else { short }).unwrap();
+                turn += 1;
             }
             done.store(true, Ordering::Relaxed);
-            assert!(reader.join().unwrap() > 10);
+            reader.join().unwrap();
         });
     }
 }
