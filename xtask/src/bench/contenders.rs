@@ -182,6 +182,8 @@ impl Podman {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.dir.join("store")).arg("--runroot").arg(self.dir.join("run"));
+        // Else its networks would be the machine's.
+        command.arg("--network-config-dir").arg(self.dir.join("networks"));
         command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
         if let Some(runtime) = &self.runtime {
             command.arg("--runtime").arg(runtime);
