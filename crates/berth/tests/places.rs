@@ -699,6 +699,7 @@ fn networks_and_places_outlive_a_boot() {
         ];
         engine.ok(&[&words[..], &[&name("app0"), "app"]].concat());
         engine.ok(&["network", "create", "--internal", "-o", &name("back0"), "back"]);
+        engine.ok(&["create", "--name", "later", "--network", "app", "--ip", "10.1.0.2", "busybox", "sleep", "1000"]);
         let flags = [
             "--restart",
             "always",
@@ -710,7 +711,6 @@ fn networks_and_places_outlive_a_boot() {
         run(&engine, "web", &flags);
         run(&engine, "db", &["--restart", "always", "--network", "back"]);
         run(&engine, "mortal", &["--network", "app", "--ip", "10.1.0.77", "--network-alias", "old"]);
-        engine.ok(&["create", "--name", "later", "--network", "app", "--ip", "10.1.0.2", "busybox", "sleep", "1000"]);
         // Between them a name that is given up again, so that addresses are not those of a first start.
         run(&engine, "gone", &["--network", "back"]);
         engine.ok(&["rm", "-f", "gone"]);

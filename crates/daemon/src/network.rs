@@ -470,7 +470,7 @@ impl NetworkOwner {
             Wish::Leave(sandbox) => self.decided(|world| decide::close(world, sandbox, now())),
             Wish::Link(sandbox, linked) => self.decided(|world| decide::link(world, sandbox, linked.clone())),
             Wish::Publish(endpoint, wishes) => {
-                let facts = self.facts()?;
+                let facts = self.facts(&[])?;
                 self.published(facts, |world, facts| decide::publish(world, facts, endpoint, wishes))
             }
             Wish::Unpublish(endpoint, gone) => self.decided(|world| decide::unpublish(world, endpoint, gone)),
@@ -483,7 +483,7 @@ impl NetworkOwner {
                 self.decided(|world| decide::rename(world, endpoint, name.clone(), names.clone()))
             }
             Wish::Network(wish) => {
-                let facts = self.facts()?;
+                let facts = self.facts(&wish.links())?;
                 let wish = self.with_addresses(wish)?;
                 self.decided(|world| decide::network(world, &facts, &wish))
             }
@@ -541,13 +541,13 @@ impl NetworkOwner {
         if place.ports.is_empty() {
             Ok(Facts { now: now(), ports: self.around.ports.clone(), ..Facts::default() })
         } else {
-            self.facts()
+            self.facts(&[IfName::host_end(&place.id)])
         }
     }
 
-    /// The host as it is now, in `plan`'s words.
-    fn facts(&mut self) -> Result<Facts> {
-        let host = self.kernel.host.facts().doing("look at the host's network")?;
+    /// The host as it is now, in `plan`'s words. Of its links those that lead anywhere, and these.
+    fn facts(&mut self, links: &[IfName]) -> Result<Facts> {
+        let host = self.kernel.host.strangers(links).doing("look at the host's network")?;
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let ours = |name: &IfName| host.links.get(name).is_some_and(|link| link.ours);
         let others = |which: &dyn Fn(&HostRoute) -> bool| {

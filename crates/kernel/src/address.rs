@@ -58,6 +58,8 @@ pub(crate) struct Seen {
     pub addr: IpNet,
     /// The kernel gave it to the link by itself: loopback's own, link-local ones, and by router advertisement.
     pub automatic: bool,
+    /// Made by us, as far as the kernel tells (Linux 5.18).
+    pub ours: bool,
 }
 
 /// All addresses of all links.
@@ -74,6 +76,7 @@ pub(crate) fn seen(message: &AddressMessage) -> Option<Seen> {
     let mut local = None;
     let mut other = None;
     let mut by_kernel = None;
+    let mut ours = false;
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Local(addr) => local = Some(*addr),
@@ -81,6 +84,7 @@ pub(crate) fn seen(message: &AddressMessage) -> Option<Seen> {
             AddressAttribute::Address(addr) => other = Some(*addr),
             AddressAttribute::Protocol(protocol) => {
                 by_kernel = Some(!matches!(protocol, AddressProtocol::Other(_)));
+                ours = matches!(protocol, AddressProtocol::Other(ADDRESS_PROTOCOL));
             }
             _ => {}
         }
@@ -92,5 +96,6 @@ pub(crate) fn seen(message: &AddressMessage) -> Option<Seen> {
         link: message.header.index,
         addr: IpNet::new(addr, message.header.prefix_len).ok()?,
         automatic: by_kernel.unwrap_or(by_its_look),
+        ours,
     })
 }

@@ -66,28 +66,72 @@ pub struct HostRoute {
 }
 
 impl Host {
-    /// Look at the host.
+    /// Look at the host: at everything that is there.
     ///
     /// # Errors
     /// What the kernel answered, or which file under `/proc/sys` could not be read.
     pub fn facts(&mut self) -> Result<HostFacts, Fault> {
-        let read = |what: &'static str| {
-            move |refused: Refused| {
-                let source = Errno::Kernel { errno: refused.errno, text: refused.text };
-                Fault::Kernel { what, source }
-            }
-        };
         let links = link::all(&mut self.rt).map_err(read("links"))?;
         let addresses = address::all(&mut self.rt).map_err(read("addresses"))?;
         let routes = route::all(&mut self.rt, false).map_err(read("routes"))?;
+        self.collect(&links, &addresses, &routes)
+    }
+
+    /// Look at what others have on the host, and at the links of these names, whoever made them: what is ours is left out, and so
+    /// are link-local addresses and routes. A list of all links would cost more with every container that runs.
+    ///
+    /// # Errors
+    /// As [`Host::facts`].
+    pub fn strangers(&mut self, names: &[IfName]) -> Result<HostFacts, Fault> {
+        let local =
+            |net: &IpNet| matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local() || v6.addr().is_multicast());
+        let mut addresses = address::all(&mut self.rt).map_err(read("addresses"))?;
+        let mut routes = route::all(&mut self.rt, false).map_err(read("routes"))?;
+        // Each link of ours that leads anywhere has an address of ours.
+        let ours: BTreeSet<u32> = addresses.iter().filter(|seen| seen.ours).map(|seen| seen.link).collect();
+        addresses.retain(|seen| !ours.contains(&seen.link) && !local(&seen.addr));
+        routes.retain(|seen| !seen.ours && !local(&seen.to) && seen.link.is_none_or(|link| !ours.contains(&link)));
+        let indexes = addresses.iter().map(|seen| seen.link).chain(routes.iter().filter_map(|seen| seen.link));
+        let mut links = Vec::new();
+        for index in indexes.collect::<BTreeSet<u32>>() {
+            match link::with_index(&mut self.rt, index) {
+                // It went meanwhile.
+                Err(refused) if refused.errno == libc::ENODEV => {}
+                seen => links.push(seen.map_err(read("links"))?),
+            }
+        }
+        for name in names {
+            match link::named(&mut self.rt, name) {
+                Err(refused) if refused.errno == libc::ENODEV => {}
+                seen => {
+                    let seen = seen.map_err(read("links"))?;
+                    if links.iter().all(|link| link.index != seen.index) {
+                        links.push(seen);
+                    }
+                }
+            }
+        }
+        // A link without an address of ours may be ours all the same: before Linux 5.18 nothing tells.
+        let ours: BTreeSet<u32> = links.iter().filter(|link| link.ours).map(|link| link.index).collect();
+        addresses.retain(|seen| !ours.contains(&seen.link));
+        routes.retain(|seen| seen.link.is_none_or(|link| !ours.contains(&link)));
+        self.collect(&links, &addresses, &routes)
+    }
+
+    fn collect(
+        &mut self,
+        links: &[link::Seen],
+        addresses: &[address::Seen],
+        routes: &[route::Seen],
+    ) -> Result<HostFacts, Fault> {
         let named = |index: u32| links.iter().find(|link| link.index == index);
         let mut facts = HostFacts {
-            default_mtu: default_mtu(&routes, &links),
+            default_mtu: default_mtu(routes, links),
             ephemeral: EPHEMERAL,
             ipv6: std::path::Path::new("/proc/sys/net/ipv6").exists(),
             ..HostFacts::default()
         };
-        for seen in &addresses {
+        for seen in addresses {
             if let Some(link) = named(seen.link) {
                 facts.addrs.entry(link.name.clone()).or_default().insert(seen.addr);
             }
@@ -104,7 +148,7 @@ impl Host {
                 facts.forwarding.insert(family);
             }
         }
-        for link in &links {
+        for link in links {
             let (bridge, ours) = (link.kind == link::Kind::Bridge, link.ours);
             let master = link.master.and_then(named).map(|master| master.name.clone());
             facts.links.insert(
@@ -117,6 +161,13 @@ impl Host {
         }
         facts.reserved = ports("ip_local_reserved_ports")?;
         Ok(facts)
+    }
+}
+
+fn read(what: &'static str) -> impl Fn(Refused) -> Fault {
+    move |refused| {
+        let source = Errno::Kernel { errno: refused.errno, text: refused.text };
+        Fault::Kernel { what, source }
     }
 }
 

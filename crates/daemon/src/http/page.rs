@@ -16,14 +16,15 @@ fn missing(action: Action) -> &'static str {
         | ArchiveStat | ArchiveGet | ArchivePut | ContainerPrune | PortsAdd | PortsRemove | LinkList | LinkCheck
         | Explain | ExecCreate | ExecStart | ExecResize | ExecInspect | ImageHistory | ImageTag | ImagePrune
         | Commit | VolumeList | VolumeInspect | VolumeRemove | VolumePrune | NetworkList | NetworkInspect
-        | NetworkRemove | NetworkDisconnect | NetworkPrune | DnsLog | Plugins | PluginInspect | BuildPrune => "",
+        | NetworkRemove | NetworkConnect | NetworkDisconnect | NetworkPrune | DnsLog | Plugins | PluginInspect
+        | BuildPrune => "",
         ContainerWait => "nothing is missing; `condition=healthy` is berth's own (and Podman's)",
         DiskUsage => "how much of an image others share is told as 0",
         Auth => "identity tokens",
         ContainerCreate => {
             "user namespaces but `host`, `StorageOpt`, rates and weights by block device, `DeviceRequests` (GPUs), AppArmor \
              profiles, writable cgroups, mounts of images and of parts of volumes, log drivers but `json-file`, `local` and \
-             `none`, link-local addresses, volume plugins"
+             `none`, volume plugins"
         }
         ContainerStart => "checkpoints",
         ContainerUpdate => "devices",
@@ -32,10 +33,9 @@ fn missing(action: Action) -> &'static str {
         ImagePush | ImageSave | ImageLoad | ImageRemove => "choosing one platform of several",
         VolumeCreate => "drivers but `local`, and its options; cluster volumes",
         NetworkCreate => {
-            "drivers but `bridge`, gateway modes but `nat`, trusted interfaces, source addresses, prefixes of interface \
-             names, networks that are only a configuration"
+            "the drivers `ipvlan` and `overlay`, the macvlan mode `passthru`, several subnets of one family, IPAM drivers but \
+             `default`, networks that are only a configuration"
         }
-        NetworkConnect => "link-local addresses",
         Swarm => "berth has no swarm: 503, `This node is not a swarm manager`",
         Absent(why) => why,
     }

@@ -86,6 +86,19 @@ impl NetworkWish {
     }
 }
 
+impl NetworkWish {
+    /// The interfaces of the host of which must be known whether they are there.
+    pub fn links(&self) -> Vec<IfName> {
+        let bridge = self.bridge.clone().unwrap_or_else(|| IfName::bridge_of(&self.id));
+        let parent = self.macvlan.as_ref().and_then(|macvlan| macvlan.parent.as_deref()).unwrap_or_default();
+        let of = parent.split_once('.').map_or("", |(of, _)| of);
+        [bridge, IfName::nowhere_of(&self.id)]
+            .into_iter()
+            .chain([parent, of].into_iter().filter_map(|name| name.parse().ok()))
+            .collect()
+    }
+}
+
 /// The interface on whose segment a network's containers shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MacvlanWish {
