@@ -69,7 +69,11 @@ fn alone(log: &Path) -> io::Result<Option<File>> {
 }
 
 fn pack_one(log: &Path, number: u32) -> io::Result<()> {
-    let mut file = File::open(numbered(log, number))?;
+    let mut file = match File::open(numbered(log, number)) {
+        // Rotated meanwhile: it has another number, or is kept no longer.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
     let id = identity(&file.metadata()?);
     let half = with(log, ".half");
     let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&half)?;
@@ -81,7 +85,7 @@ fn pack_one(log: &Path, number: u32) -> io::Result<()> {
     done
 }
 
-/// Puts the packed file in the other's place, if that is still kept.
+/// Puts the packed file in the other's place; if that is kept no longer, neither is this one.
 fn put(log: &Path, half: &Path, id: (u64, u64)) -> io::Result<()> {
     let _lock = lock(log)?;
     for number in 1.. {
@@ -93,10 +97,11 @@ fn put(log: &Path, half: &Path, id: (u64, u64)) -> io::Result<()> {
             }
             Ok(_) => {}
             Err(_) if packed(log, number).exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    fs::remove_file(half)
 }
 
 fn identity(meta: &fs::Metadata) -> (u64, u64) {
@@ -144,8 +149,9 @@ mod tests {
         assert_eq!(names(dir.path()), rotated);
         // One that is no longer kept.
         fs::write(&half, "packed").unwrap();
-        assert!(put(&log, &half, third).is_err());
-        fs::remove_file(&half).unwrap();
+        put(&log, &half, third).unwrap();
+        pack_one(&log, 7).unwrap();
+        assert_eq!(names(dir.path()), rotated);
         // Somebody is at it.
         let other = alone(&log).unwrap().unwrap();
         pack(&log).unwrap();
