@@ -13,7 +13,7 @@ use plan::ids::IfName;
 use plan::netstate::{Errno, IpFamily, LinkKind, NetState, Ns};
 use plan::nft::Owner;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -114,8 +114,11 @@ pub fn surprising(moved: &[Moved], believed: &NetState) -> bool {
 
 /// May any of this have changed what is around our network?
 pub fn around(moved: &[Moved]) -> bool {
+    // What the bridge tells of a port does not say whose the link is; what the link itself tells does.
+    let links = moved.iter().filter_map(|one| if let Moved::Link(now) = one { Some(now) } else { None });
+    let ours: BTreeSet<&IfName> = links.filter(|now| now.ours).map(|now| &now.name).collect();
     moved.iter().any(|one| match one {
-        Moved::Link(now) => !now.ours,
+        Moved::Link(now) => !ours.contains(&now.name),
         Moved::Address { by_us } | Moved::Firewall { by_us } => !by_us,
         Moved::StrangersRoute | Moved::Forwarding { .. } | Moved::Lost => true,
         // Of a link that went it is not known whose it was; ports of strangers that go make nothing worse.

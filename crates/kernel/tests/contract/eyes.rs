@@ -74,6 +74,9 @@ fn movements_are_noticed_with_who_made_them() {
         assert!(moved.iter().any(|one| matches!(one, Moved::Link(now) if now.name == name("veth0"))), "{moved:?}");
         assert!(!surprising(&moved, &believed), "{moved:?}");
         assert!(surprising(&moved, &NetState::default()), "{moved:?}");
+        // Not even what a bridge tells of our ports, which does not say that they are ours, is about others.
+        let links: Vec<_> = moved.iter().filter(|one| matches!(one, Moved::Link(_))).cloned().collect();
+        assert!(links.iter().any(|one| matches!(one, Moved::Link(now) if !now.ours)) && !around(&links), "{links:?}");
 
         for words in
             ["link add other type bridge", "link set other up", "addr add 10.9.0.1/24 dev lo", "link del other"]
