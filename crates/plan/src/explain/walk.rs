@@ -60,6 +60,8 @@ const MOST: usize = 32;
 /// RFC 4861 §4.3, §4.4
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
+/// RFC 4861 §4.5
+const REDIRECT: u8 = 137;
 /// `NF_CT_STATE_BIT`s
 const STATES: [(State, u32); 3] = [(State::Invalid, 1), (State::Established, 2), (State::New, 8)];
 /// `NF_CT_STATE_UNTRACKED_BIT`: what neighbour discovery says is tracked by nobody.
@@ -179,6 +181,9 @@ impl<'a> Walk<'a> {
         if let Some(iif) = iif {
             let through = Through { packet: &mut packet, ct: &mut ct, iif: Some(iif), oif: Some(&way.dev) };
             self.hook(ns, Hook::Forward, through)?;
+            if packet.v6() && *iif == way.dev {
+                self.redirects(ns, &way, &packet)?;
+            }
         }
         let through = Through { packet: &mut packet, ct: &mut ct, iif: None, oif: Some(&way.dev) };
         self.hook(ns, Hook::Postrouting, through)?;
@@ -212,6 +217,34 @@ impl<'a> Walk<'a> {
         };
         let mac = nic.mac;
         self.switch((far, far_end, bridge), (ns, &way.dev), way.next, mac, packet)
+    }
+
+    /// Whoever sends by way of the host to a neighbour on the same bridge is told that there is a shorter way, unless a rule keeps
+    /// that from him. IPv6 believes it, and where the bridge keeps its ports apart the shorter way is none.
+    fn redirects(&self, ns: &Ns, way: &Course, packet: &Packet) -> Step<()> {
+        let site = self.site(ns)?;
+        let apart = site.links.values().any(|nic| nic.master.as_ref() == Some(&way.dev) && nic.isolated);
+        let IpAddr::V6(target) = way.next else { return Ok(()) };
+        if !apart {
+            return Ok(());
+        }
+        let none = Tracker::default();
+        let frame = Some(Frame { mac: Mac([0; 6]), kind: Kind::Neighbour(REDIRECT, target) });
+        let met = Met { packet, iif: None, oif: Some(&way.dev), ct: Ct::NONE, flows: &none, local: false, frame };
+        for (name, table) in site.tables.iter().filter(|(name, _)| name.family == Family::Inet) {
+            let at_output = table.chains.iter().filter(|(_, chain)| {
+                chain.base.is_some_and(|base| base.hook == Hook::Output && base.kind == ChainType::Filter)
+            });
+            for (chain, _) in at_output {
+                if let Ruling::Drop(_) = met.ask(name, table, chain) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Stop::Unknown(format!(
+            "the host tells who sends to {target} that there is a shorter way, which {} does not let pass: it works until then",
+            way.dev
+        )))
     }
 
     fn up_any(&self, ns: &Ns, link: &IfName) -> Step<&'a Nic> {
