@@ -4,16 +4,6 @@ use lab::{Engine, Host, Lab, residue};
 use serde_json::Value;
 use std::path::Path;
 
-/// What both commands print for these words, which must be the same.
-#[track_caller]
-fn both(engine: &Engine, words: &[&str]) -> String {
-    let ours = engine.ok(words);
-    if lab::has_docker() {
-        assert_eq!(engine.docker_ok(words), ours, "docker {words:?}");
-    }
-    ours
-}
-
 /// The same of JSON, whose order may differ.
 #[track_caller]
 fn both_json(engine: &Engine, words: &[&str]) -> Value {
@@ -24,16 +14,6 @@ fn both_json(engine: &Engine, words: &[&str]) -> Value {
         assert_eq!(parsed(engine.docker_ok(words)), ours, "docker {words:?}");
     }
     ours
-}
-
-/// Starts a container that sleeps.
-fn run(engine: &Engine, name: &str, flags: &[&str]) {
-    engine.ok(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "1000"]].concat());
-}
-
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
 }
 
 /// A container's place on the default bridge, by both commands.
@@ -87,14 +67,14 @@ fn a_bridges_address_is_its_subnet_and_containers_get_theirs_from_a_part_of_it()
         let flags = ["--bip", "192.168.0.129/25", "--fixed-cidr", "192.168.0.192/26"];
         let engine = lab.engine(&flags);
         engine.load_busybox();
-        run(&engine, "one", &[]);
-        run(&engine, "two", &[]);
+        engine.sleeper("one", &[]);
+        engine.sleeper("two", &[]);
         let one = place(&engine, "one");
         assert_eq!((&one["IPAddress"], &one["IPPrefixLen"]), (&"192.168.0.192".into(), &25.into()));
         assert_eq!(one["Gateway"], "192.168.0.129");
         assert_eq!(addr(&engine, "two"), "192.168.0.193");
         assert_eq!(addrs(&lab.here(), "berth0"), ["192.168.0.129/25"]);
-        let inside = inside(lab, &engine, "one");
+        let inside = lab.container(&engine, "one");
         assert_eq!(addrs(&inside, "eth0"), ["192.168.0.192/25"]);
         assert_eq!(default_route(&inside, "-4"), "192.168.0.129");
         assert!(inside.ping("192.168.0.129") && inside.ping("192.168.0.193"));
@@ -109,7 +89,7 @@ fn a_bridges_address_is_its_subnet_and_containers_get_theirs_from_a_part_of_it()
         lab.here().ok(&["ip", "link", "del", "berth0"]);
         let whole = lab.engine(&["--bip", "192.168.0.129/25"]);
         whole.load_busybox();
-        run(&whole, "one", &[]);
+        whole.sleeper("one", &[]);
         assert_eq!(addr(&whole, "one"), "192.168.0.130");
     });
 }
@@ -132,8 +112,8 @@ fn both_families_next_hops_and_pools_are_as_told() {
         ];
         let engine = lab.engine(&both_families);
         engine.load_busybox();
-        run(&engine, "one", &[]);
-        let one = inside(lab, &engine, "one");
+        engine.sleeper("one", &[]);
+        let one = lab.container(&engine, "one");
         assert_eq!(addrs(&one, "eth0"), ["10.9.0.2/24", "fd00:9::8000/64"]);
         assert_eq!((default_route(&one, "-4"), default_route(&one, "-6")), ("10.9.0.254".into(), "fd00:9::fe".into()));
         let place = place(&engine, "one");
@@ -147,17 +127,17 @@ fn both_families_next_hops_and_pools_are_as_told() {
         // The default bridge's subnet comes from the pool too, as do those of further networks; and it has an end.
         let pooled = lab.engine(&["--default-address-pool", "base=10.10.0.0/23,size=24", "--ip", "127.0.0.1"]);
         pooled.load_busybox();
-        run(&pooled, "one", &["-p", "80:80"]);
+        pooled.sleeper("one", &["-p", "80:80"]);
         assert_eq!(addrs(&lab.here(), "berth0"), ["10.10.0.1/24"]);
         assert_eq!(addr(&pooled, "one"), "10.10.0.2");
         pooled.ok(&["network", "create", "app"]);
         let subnet = "{{(index .IPAM.Config 0).Subnet}}";
-        assert_eq!(both(&pooled, &["network", "inspect", "-f", subnet, "app"]).trim(), "10.10.1.0/24");
+        assert_eq!(pooled.both(&["network", "inspect", "-f", subnet, "app"]).trim(), "10.10.1.0/24");
         let out = pooled.berth(&["network", "create", "more"]);
         let says = "all predefined address pools have been fully subnetted";
         assert!(out.code == 1 && out.stderr.contains(says), "{out:?}");
         // Ports are published where `--ip` says.
-        assert_eq!(both(&pooled, &["port", "one"]), "80/tcp -> 127.0.0.1:80\n");
+        assert_eq!(pooled.both(&["port", "one"]), "80/tcp -> 127.0.0.1:80\n");
     });
 }
 
@@ -241,16 +221,16 @@ fn a_bridge_made_by_hand_is_used_and_never_changed() {
         let engine = lab.engine(&["-b", "mybridge"]);
         engine.load_busybox();
         let empty = residue::listing(&engine);
-        run(&engine, "one", &["-p", "8080:80"]);
-        run(&engine, "two", &[]);
+        engine.sleeper("one", &["-p", "8080:80"]);
+        engine.sleeper("two", &[]);
         let one = place(&engine, "one");
         assert_eq!((&one["IPAddress"], &one["IPPrefixLen"]), (&"10.77.0.2".into(), &24.into()));
         assert_eq!((one["Gateway"].as_str(), addr(&engine, "two").as_str()), (Some("10.77.0.1"), "10.77.0.3"));
         assert!(!here.ok(&["ip", "-br", "link"]).contains("berth0"));
         let name = "{{index .Options \"com.docker.network.bridge.name\"}}";
-        assert_eq!(both(&engine, &["network", "inspect", "-f", name, "bridge"]).trim(), "mybridge");
+        assert_eq!(engine.both(&["network", "inspect", "-f", name, "bridge"]).trim(), "mybridge");
         // Everybody reaches whom he should; the machine is as it was, and sends as itself.
-        let (one, two) = (inside(lab, &engine, "one"), inside(lab, &engine, "two"));
+        let (one, two) = (lab.container(&engine, "one"), lab.container(&engine, "two"));
         let (web, _out) = (one.serve_tcp("0.0.0.0:80", "web"), friend.serve_tcp("192.0.2.2:7", "out"));
         assert!(two.tcp("10.77.0.2:80").is_ok() && machine.tcp("10.77.0.2:80").is_ok());
         assert_eq!(friend.tcp("192.0.2.1:8080").expect("a published port"), "web 192.0.2.2\n");
@@ -290,7 +270,7 @@ fn without_a_default_bridge_containers_have_a_loopback_interface_only() {
         let engine = lab.engine(&["--bridge=none"]);
         engine.load_busybox();
         assert!(!lab.here().ok(&["ip", "-br", "link"]).contains("berth0"));
-        assert!(!both(&engine, &["network", "ls", "--format", "{{.Name}}"]).lines().any(|name| name == "bridge"));
+        assert!(!engine.both(&["network", "ls", "--format", "{{.Name}}"]).lines().any(|name| name == "bridge"));
         let links = engine.ok(&["run", "--rm", "busybox", "ls", "/sys/class/net"]);
         assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["lo"]);
         // Networks of the user's are as ever.
@@ -312,13 +292,13 @@ fn addresses_and_ports_stick_to_a_container_while_it_exists() {
             (fields.map(|field| place[field].as_str().unwrap_or_default().to_owned()), engine.ok(&["port", name]))
         };
         for name in ["one", "two", "three"] {
-            run(&engine, name, &["-p", "80"]);
+            engine.sleeper(name, &["-p", "80"]);
         }
         let (one, two, three) = (told("one"), told("two"), told("three"));
         assert_eq!((one.0[0].as_str(), three.0[0].as_str()), ("172.17.0.2", "172.17.0.4"));
         engine.ok(&["stop", "-t", "0", "one", "three"]);
         // A newcomer takes nothing of theirs, however long they rest.
-        run(&engine, "four", &["-p", "80"]);
+        engine.sleeper("four", &["-p", "80"]);
         let four = told("four");
         assert_eq!(four.0[0], "172.17.0.5");
         engine.ok(&["start", "three"]);
@@ -327,7 +307,7 @@ fn addresses_and_ports_stick_to_a_container_while_it_exists() {
         engine.start_again();
         assert_eq!((told("two"), told("three"), told("four")), (two.clone(), three.clone(), four.clone()));
         // Also where the engine that remembered it is gone.
-        run(&engine, "five", &["-p", "80"]);
+        engine.sleeper("five", &["-p", "80"]);
         assert_eq!(told("five").0[0], "172.17.0.6");
         engine.ok(&["start", "one"]);
         assert_eq!(told("one"), one);
@@ -335,11 +315,11 @@ fn addresses_and_ports_stick_to_a_container_while_it_exists() {
         assert_eq!(told("two"), two);
         // What is removed gives its address back, which then rests: a stranger does not get it at once.
         engine.ok(&["rm", "-f", "four"]);
-        run(&engine, "six", &[]);
+        engine.sleeper("six", &[]);
         assert_eq!(addr(&engine, "six"), "172.17.0.7");
         engine.stop();
         engine.start_again();
-        run(&engine, "seven", &[]);
+        engine.sleeper("seven", &[]);
         assert_eq!(addr(&engine, "seven"), "172.17.0.8");
     });
 }

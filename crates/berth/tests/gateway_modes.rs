@@ -3,19 +3,11 @@
 
 use lab::{Engine, Host, Lab};
 use serde_json::{Value, json};
-use std::path::Path;
 
 fn engine(lab: &Lab) -> Engine {
     let engine = lab.engine(&[]);
     engine.load_busybox();
     engine
-}
-
-/// A container's network, as a place to serve and to ask from.
-#[track_caller]
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -145,7 +137,7 @@ fn every_mode_lets_in_and_out_what_it_should() {
         let rules = || lab.here().ok(&["nft", "list", "table", "inet", "berth"]).matches("[engine]\"").count();
         engine.ok(&["network", "create", "--subnet", "10.99.0.0/24", "--subnet", "fd00:99::/64", "--ipv6", "away"]);
         engine.ok(&["run", "-d", "--name", "neighbour", "--network", "away", "busybox", "sleep", "1000"]);
-        let neighbour = inside(lab, &engine, "neighbour");
+        let neighbour = lab.container(&engine, "neighbour");
         let here = lab.here();
         let constant = rules();
         let mut members = Vec::new();
@@ -162,7 +154,7 @@ fn every_mode_lets_in_and_out_what_it_should() {
                 let words = ["run", "-d", "--name", &name, "--network", net.name, "--ip", &four, "--ip6", &six];
                 engine.ok(&[&words[..], flags, &["busybox", "sleep", "1000"]].concat());
             }
-            let [a, b] = ["a", "b"].map(|name| inside(lab, &engine, &format!("{}-{name}", net.name)));
+            let [a, b] = ["a", "b"].map(|name| lab.container(&engine, &format!("{}-{name}", net.name)));
             members.push((net, number, a, b));
         }
         let serve = |place: &Host| [place.serve_tcp("[::]:80", "in"), place.serve_tcp("[::]:81", "in")];

@@ -35,16 +35,6 @@ fn becomes(engine: &Engine, name: &str, status: &str) -> Value {
     })
 }
 
-/// What both commands print for these words, which must be the same.
-#[track_caller]
-fn both(engine: &Engine, words: &[&str]) -> String {
-    let ours = engine.ok(words);
-    if lab::has_docker() {
-        assert_eq!(engine.docker_ok(words), ours, "docker {words:?}");
-    }
-    ours
-}
-
 #[test]
 fn a_container_is_starting_then_healthy_then_not() {
     lab::alone(|lab| {
@@ -70,11 +60,12 @@ fn a_container_is_starting_then_healthy_then_not() {
         assert_eq!((&good["ExitCode"], &good["Output"]), (&0.into(), &"here\n".into()));
         assert!(good["Start"].as_str() < good["End"].as_str(), "{good}");
         assert!(
-            both(&engine, &["ps", "--format", "{{.Names}} {{.Status}}"])
+            engine
+                .both(&["ps", "--format", "{{.Names}} {{.Status}}"])
                 .lines()
                 .any(|line| line.starts_with("c1 Up") && line.ends_with("(healthy)"))
         );
-        let names = |filter: &str| both(&engine, &["ps", "-a", "--format", "{{.Names}}", "--filter", filter]);
+        let names = |filter: &str| engine.both(&["ps", "-a", "--format", "{{.Names}}", "--filter", filter]);
         assert_eq!((names("health=healthy").as_str(), names("health=none").as_str()), ("c1\n", "plain\n"));
         let refused = engine.berth(&["ps", "--filter", "health=fine"]);
         assert!(refused.stderr.contains("unrecognized filter value for health: fine"), "{refused:?}");

@@ -4,16 +4,6 @@ use lab::Engine;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What both commands print for these words, which must be the same.
-#[track_caller]
-fn both(engine: &Engine, words: &[&str]) -> String {
-    let ours = engine.ok(words);
-    if lab::has_docker() {
-        assert_eq!(engine.docker_ok(words), ours, "docker {words:?}");
-    }
-    ours
-}
-
 /// Runs a container to its end, with these flags.
 #[track_caller]
 fn ran(engine: &Engine, name: &str, flags: &[&str], script: &str) {
@@ -48,27 +38,25 @@ fn drivers_are_told_apart_and_all_but_none_can_be_read() {
         ran(&engine, "plain", &[], "echo plain");
         ran(&engine, "local", &["--log-driver", "local", "--log-opt", "max-file=2"], "echo local; echo bad >&2");
         ran(&engine, "none", &["--log-driver", "none"], "echo none");
-        assert_eq!(both(&engine, &["logs", "local"]), "local\n");
-        assert_eq!(both(&engine, &["logs", "plain"]), "plain\n");
+        assert_eq!(engine.both(&["logs", "local"]), "local\n");
+        assert_eq!(engine.both(&["logs", "plain"]), "plain\n");
         let refused = engine.berth(&["logs", "none"]);
         assert!(refused.stderr.contains("configured logging driver does not support reading"), "{refused:?}");
         let shown = |name: &str| {
-            both(
-                &engine,
-                &[
-                    "inspect",
-                    "-f",
-                    "{{.HostConfig.LogConfig.Type}} {{json .HostConfig.LogConfig.Config}} {{.LogPath}}",
-                    name,
-                ],
-            )
+            engine.both(&[
+                "inspect",
+                "-f",
+                "{{.HostConfig.LogConfig.Type}} {{json .HostConfig.LogConfig.Config}} {{.LogPath}}",
+                name,
+            ])
         };
         assert!(shown("plain").starts_with(r#"json-file {"max-size":"5m"} /"#), "{}", shown("plain"));
         // A driver of one's own choice has the engine's options no longer.
         assert_eq!(shown("local").trim(), r#"local {"max-file":"2"}"#);
         assert_eq!(shown("none").trim(), "none {}");
         assert!(
-            both(&engine, &["info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"])
+            engine
+                .both(&["info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"])
                 .contains("json-file [json-file local none]")
         );
         for (flags, why) in [
@@ -106,10 +94,10 @@ fn what_the_user_names_comes_with_every_line() {
         ];
         ran(&engine, "c1", &flags, "echo one; echo two");
         assert_eq!(
-            both(&engine, &["logs", "--details", "--tail", "1", "c1"]),
+            engine.both(&["logs", "--details", "--tail", "1", "c1"]),
             "COLOUR=red,tag=busybox%2Fc1,tier=front+end two\n"
         );
-        assert_eq!(both(&engine, &["logs", "c1"]), "one\ntwo\n");
+        assert_eq!(engine.both(&["logs", "c1"]), "one\ntwo\n");
         let path = engine.ok(&["inspect", "-f", "{{.LogPath}}", "c1"]);
         let text = std::fs::read_to_string(path.trim()).unwrap();
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
@@ -137,15 +125,15 @@ fn elder_files_are_compressed_and_read_as_before() {
             let files = log_files(&dir);
             (files == ["log", "log.1.gz", "log.2.gz", "log.3.gz", "log.4.gz", "log.5.gz"]).then_some(())
         });
-        assert_eq!(both(&engine, &["logs", "c1"]), want);
-        let tail = both(&engine, &["logs", "--tail", "200", "c1"]);
+        assert_eq!(engine.both(&["logs", "c1"]), want);
+        let tail = engine.both(&["logs", "--tail", "200", "c1"]);
         assert_eq!(tail, want.lines().skip(100).map(|line| format!("{line}\n")).collect::<String>());
         engine.ok(&["rm", "-f", "c1"]);
         // The driver that keeps little unless told otherwise compresses unless told otherwise.
         ran(&engine, "local", &["--log-driver", "local", "--log-opt", "max-size=10k", "--log-opt", "max-file=2"], MANY);
         let dir = self::dir(&engine, "local");
         lab::wait_for("two files", Duration::from_secs(20), || (log_files(&dir) == ["log", "log.1.gz"]).then_some(()));
-        let kept = both(&engine, &["logs", "local"]);
+        let kept = engine.both(&["logs", "local"]);
         assert!(want.ends_with(&kept) && kept.len() > 5_000, "{kept}");
         engine.ok(&["rm", "local"]);
     });

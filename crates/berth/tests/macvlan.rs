@@ -3,7 +3,6 @@
 
 use lab::{Engine, Host, Lab, Output, residue};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::Duration;
 
 const RESOLVER: &str = "127.0.0.11:53";
@@ -31,13 +30,7 @@ fn run(lab: &Lab, engine: &Engine, docker: bool, name: &str, flags: &[&str]) -> 
     } else {
         engine.ok(&words)
     };
-    inside(lab, engine, name)
-}
-
-#[track_caller]
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
+    lab.container(engine, name)
 }
 
 #[track_caller]
@@ -255,7 +248,7 @@ fn a_vlan_is_made_for_its_network_and_goes_with_it() {
         engine.start_again();
         assert!(link("up0.10").stdout.contains("id 10"), "it is there before its containers are");
         engine.ok(&["start", "a1"]);
-        assert!(inside(lab, &engine, "a1").ping("198.51.100.2"));
+        assert!(lab.container(&engine, "a1").ping("198.51.100.2"));
         assert_eq!(address(&engine, "a1", "ten"), "198.51.100.9");
         engine.ok(&["rm", "-f", "a1", "b1"]);
         engine.ok(&["network", "rm", "ten", "twenty"]);

@@ -1,7 +1,7 @@
 //! Names: what containers find in their files, and what the resolver answers them; through `berth` and `docker`.
 
 use lab::dns::{self, Manner, NameServer, Reply};
-use lab::{Engine, Host, Lab, Output, residue};
+use lab::{Engine, Host, Lab, Output, RESOLVER, residue};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Whom containers ask.
-const RESOLVER: &str = "127.0.0.11:53";
 const ATTENTIVE: Duration = Duration::from_secs(5);
 
 /// The engine's host, whose only name server is outside and has this table; and that outside, which has more addresses.
@@ -49,23 +48,7 @@ fn refused(engine: &Engine, words: &[&str], code: i32, wanted: &str) {
 #[track_caller]
 fn start(lab: &Lab, engine: &Engine, name: &str, flags: &[&str]) -> Host {
     engine.ok(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "1000"]].concat());
-    inside(lab, engine, name)
-}
-
-#[track_caller]
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
-}
-
-#[track_caller]
-fn ask(from: &Host, what: &str) -> Reply {
-    from.dns(RESOLVER, what).unwrap_or_else(|err| panic!("{what}: {err}"))
-}
-
-#[track_caller]
-fn answers(from: &Host, what: &str, wanted: &str) {
-    assert_eq!(ask(from, what).to_string(), wanted, "{what}");
+    lab.container(engine, name)
 }
 
 /// A line of a file in a container.
@@ -101,26 +84,26 @@ fn a_container_finds_itself_and_what_was_added() {
             format!("10.0.0.1\ta\nfd00::1\tb\n10.0.0.2\ta\n172.17.0.1\tgate\n{own}\tfoobar.example.com foobar\n");
         assert!(hosts.ends_with(&added), "{hosts}");
         assert_eq!(file(&engine, "all", "/etc/hostname"), "foobar\n");
-        answers(&all, "a", "NOERROR 10.0.0.2 10.0.0.1");
-        answers(&all, "B AAAA", "NOERROR fd00::1");
-        answers(&all, "b", "NOERROR");
-        answers(&all, "gate", "NOERROR 172.17.0.1");
+        all.answers("a", "NOERROR 10.0.0.2 10.0.0.1");
+        all.answers("B AAAA", "NOERROR fd00::1");
+        all.answers("b", "NOERROR");
+        all.answers("gate", "NOERROR 172.17.0.1");
         // By each of its names, and back.
         let short = engine.ok(&["inspect", "-f", "{{.Id}}", "all"])[..12].to_owned();
         for name in ["foobar", "FooBar", "foobar.example.com", "all", &short] {
-            answers(&all, name, &format!("NOERROR {own}"));
-            answers(&all, &format!("{name} AAAA"), "NOERROR");
+            all.answers(name, &format!("NOERROR {own}"));
+            all.answers(&format!("{name} AAAA"), "NOERROR");
         }
         let reverse = |addr: &str| addr.split('.').rev().collect::<Vec<_>>().join(".") + ".in-addr.arpa PTR";
-        answers(&all, &reverse(&own), "NOERROR foobar.example.com");
-        answers(&all, &reverse("172.17.0.99"), "NXDOMAIN");
-        answers(&all, "localhost", "NOERROR 127.0.0.1");
-        assert_eq!(ask(&all, "foobar").ttl, Some(1));
+        all.answers(&reverse(&own), "NOERROR foobar.example.com");
+        all.answers(&reverse("172.17.0.99"), "NXDOMAIN");
+        all.answers("localhost", "NOERROR 127.0.0.1");
+        assert_eq!(all.ask("foobar").ttl, Some(1));
         assert_eq!(server.asked(), [""; 0]);
         // S13: nobody else finds it by name, on the default bridge.
         let other = start(lab, &engine, "other", &[]);
         for name in ["foobar", "all", &short] {
-            answers(&other, name, "NXDOMAIN");
+            other.answers(name, "NXDOMAIN");
         }
         assert_eq!(server.asked(), [""; 0]);
         // Who joins it has its names and its files.
@@ -132,8 +115,8 @@ fn a_container_finds_itself_and_what_was_added() {
         }
         // Renamed, it is found by its new name, and is still nobody else's business by its old one.
         engine.ok(&["rename", "all", "every"]);
-        answers(&all, "every", &format!("NOERROR {own}"));
-        answers(&all, "all", "NXDOMAIN");
+        all.answers("every", &format!("NOERROR {own}"));
+        all.answers("all", "NXDOMAIN");
         let out = engine.berth(&["daemon", "--add-host", "a:10.0.0.1"]);
         assert!(out.code == 125 && out.stderr.contains("unknown flag: --add-host"), "{out:?}");
         for (bad, text) in
@@ -218,7 +201,7 @@ fn servers_searches_and_options_are_replaced_kind_by_kind() {
         assert!(lines(&["--net", "host"]).starts_with("nameserver 192.0.2.54|search dev.mycompany|"));
         // Every server of a list can be the one that answers.
         let space = start(lab, &engine, "two", &["--dns", "192.0.2.99", "--dns", "192.0.2.55"]);
-        answers(&space, "docker.com", "NOERROR 192.0.2.95");
+        space.answers("docker.com", "NOERROR 192.0.2.95");
     })
 }
 
@@ -255,7 +238,7 @@ fn the_hosts_name_servers_are_followed() {
         let inode = || engine.ok(&["exec", "bridged", "stat", "-c", "%d:%i", "/etc/resolv.conf"]);
         let before = inode();
         let check = |what: &str, wanted: &str, domain: &str| {
-            lab::wait_for(what, ATTENTIVE, || (ask(&bridged, "who.example").to_string() == wanted).then_some(()));
+            lab::wait_for(what, ATTENTIVE, || (bridged.ask("who.example").to_string() == wanted).then_some(()));
             lab::wait_for(what, ATTENTIVE, || {
                 let both = [file(&engine, "bridged", "/etc/resolv.conf"), file(&engine, "open", "/etc/resolv.conf")];
                 both.iter().all(|text| text.contains(&format!("\nsearch {domain}\n"))).then_some(())
@@ -295,7 +278,9 @@ fn the_hosts_name_servers_are_followed() {
         let asked = first.asked().len() + second.asked().len();
         std::fs::write(run.join("two"), "").unwrap();
         lab::wait_for("no server", ATTENTIVE, || {
-            ask_patiently(&inside(lab, &engine, "bridged"), "no.example").ok().filter(|reply| reply.rcode == "SERVFAIL")
+            ask_patiently(&lab.container(&engine, "bridged"), "no.example")
+                .ok()
+                .filter(|reply| reply.rcode == "SERVFAIL")
         });
         assert_eq!(
             first.asked().len() + second.asked().len(),
@@ -338,10 +323,10 @@ fn port_53_stays_the_containers() {
         // A container that is asked by itself, and asks nobody else.
         let itself = start(lab, &engine, "itself", &["--dns", "127.0.0.1"]);
         let _of_itself = itself.serve_dns("127.0.0.1:53", "mine.example A 10.0.0.9");
-        answers(&itself, "mine.example", "NOERROR 10.0.0.9");
+        itself.answers("mine.example", "NOERROR 10.0.0.9");
         // In circles nobody goes.
         let circle = start(lab, &engine, "circle", &["--dns", "127.0.0.11"]);
-        answers(&circle, "docker.com", "SERVFAIL");
+        circle.answers("docker.com", "SERVFAIL");
     })
 }
 
@@ -352,27 +337,27 @@ fn answers_of_others_come_whole_and_are_kept() {
                      broken.example A !2; medium.example TXT 900; six.example AAAA 2001:db8::80";
         let (engine, outside, server) = world(lab, &[], table);
         let (one, two) = (start(lab, &engine, "one", &[]), start(lab, &engine, "two", &[]));
-        let first = ask(&one, "Web.Example");
+        let first = one.ask("Web.Example");
         assert_eq!((first.to_string().as_str(), first.name.as_str()), ("NOERROR 192.0.2.80 192.0.2.81", "Web.Example"));
         std::thread::sleep(Duration::from_millis(1100));
         // Another container, spelling it otherwise: nobody is asked again, and it has grown older.
-        let again = ask(&two, "weB.exaMple");
+        let again = two.ask("weB.exaMple");
         assert_eq!((again.data.len(), again.name.as_str()), (2, "weB.exaMple"));
         assert!(again.ttl.is_some_and(|ttl| (45..50).contains(&ttl)), "{again:?}");
         assert_eq!(server.asked(), ["Web.Example A"]);
         server.forget();
         // That there is nothing is kept too; what has no lifetime is not, and a failure neither.
         for what in ["web.example AAAA", "nosuch.example", "brief.example", "broken.example"] {
-            let both = [ask(&one, what).to_string(), ask(&two, what).to_string()];
+            let both = [one.ask(what).to_string(), two.ask(what).to_string()];
             assert_eq!(both[0], both[1], "{what}");
         }
         let times = |what: &str| server.asked().iter().filter(|asked| *asked == what).count();
         assert_eq!((times("web.example AAAA"), times("nosuch.example A")), (1, 1));
         assert_eq!((times("brief.example A"), times("broken.example A")), (2, 2));
-        answers(&one, "nosuch.example", "NXDOMAIN");
-        answers(&one, "broken.example", "SERVFAIL");
+        one.answers("nosuch.example", "NXDOMAIN");
+        one.answers("broken.example", "SERVFAIL");
         // Too long for a datagram: by TCP to the server, and as much to the asker as it takes.
-        assert_eq!(ask(&one, "big.example TXT").to_string(), "NOERROR truncated");
+        assert_eq!(one.ask("big.example TXT").to_string(), "NOERROR truncated");
         let edns = |size| one.dns_as(RESOLVER, "big.example TXT", Manner { tcp: false, edns: Some(size) }).unwrap();
         assert_eq!(edns(1232).to_string(), "NOERROR truncated");
         let whole = edns(4096);
@@ -382,7 +367,7 @@ fn answers_of_others_come_whole_and_are_kept() {
         let medium =
             |edns| one.dns_as(RESOLVER, "medium.example TXT", Manner { tcp: false, edns }).unwrap().to_string();
         assert_eq!((medium(None).as_str(), medium(Some(1232)).as_str()), ("NOERROR truncated", "NOERROR 904 bytes"));
-        answers(&one, "six.example AAAA", "NOERROR 2001:db8::80");
+        one.answers("six.example AAAA", "NOERROR 2001:db8::80");
         // Many at once over one connection, and a client that says no more but waits.
         one.enter(|| {
             let mut stream = TcpStream::connect(RESOLVER).unwrap();
@@ -405,7 +390,7 @@ fn answers_of_others_come_whole_and_are_kept() {
         });
         // When nobody answers any more, an old answer is better than none.
         server.set("old.example A 192.0.2.83 1");
-        answers(&one, "old.example", "NOERROR 192.0.2.83");
+        one.answers("old.example", "NOERROR 192.0.2.83");
         drop(server);
         std::thread::sleep(Duration::from_millis(1100));
         let old = ask_patiently(&one, "old.example").unwrap();
@@ -436,7 +421,7 @@ fn names_of_containers_never_leak() {
         let names = ["runs", "RUNS", "called", "created", "stopped", "removed", "before", "after", &short];
         for name in names {
             for kind in ["A", "AAAA", "TXT", "HTTPS"] {
-                answers(&asker, &format!("{name} {kind}"), "NXDOMAIN");
+                asker.answers(&format!("{name} {kind}"), "NXDOMAIN");
             }
         }
         assert_eq!(server.asked(), [""; 0]);
@@ -450,11 +435,11 @@ fn names_of_containers_never_leak() {
         }
         assert_eq!(server.asked(), [""; 0]);
         // Others' names are asked for, also single ones, unless the user says that there must be dots.
-        answers(&asker, "com", "NOERROR 192.0.2.1");
-        answers(&asker, "runs.corp.example", "NXDOMAIN");
+        asker.answers("com", "NOERROR 192.0.2.1");
+        asker.answers("runs.corp.example", "NXDOMAIN");
         assert_eq!(server.asked(), ["com A", "runs.corp.example A"]);
         let dotted = start(lab, &engine, "dotted", &["--dns-opt", "ndots:1"]);
-        answers(&dotted, "com", "NXDOMAIN");
+        dotted.answers("com", "NXDOMAIN");
         assert_eq!(server.asked().len(), 2);
     })
 }
@@ -537,11 +522,11 @@ fn the_first_servers_word_counts_for_more_and_failures_go_on_to_the_next() {
         let engine = lab.engine(&[]);
         engine.load_busybox();
         let space = start(lab, &engine, "one", &[]);
-        answers(&space, "intra.example", "NOERROR 10.9.9.9");
-        answers(&space, "bad.example", "NOERROR 192.0.2.80");
+        space.answers("intra.example", "NOERROR 10.9.9.9");
+        space.answers("bad.example", "NOERROR 192.0.2.80");
         // Slower than the other, which knows nothing of the name and says so.
         company.think_for(Duration::from_millis(55));
-        answers(&space, "later.example", "NOERROR 10.9.9.8");
+        space.answers("later.example", "NOERROR 10.9.9.8");
     })
 }
 
@@ -555,9 +540,9 @@ fn names_outlive_the_engine() {
         let own = own_address(&engine, "web");
         let check = || {
             lab::wait_for("an answer", ATTENTIVE, || space.dns(RESOLVER, "barker").ok());
-            answers(&space, "barker", &format!("NOERROR {own}"));
-            answers(&space, "test", "NOERROR 10.10.10.255");
-            answers(&space, "docker.com", "NOERROR 192.0.2.80");
+            space.answers("barker", &format!("NOERROR {own}"));
+            space.answers("test", "NOERROR 10.10.10.255");
+            space.answers("docker.com", "NOERROR 192.0.2.80");
             let tcp = space.dns_as(RESOLVER, "barker", Manner { tcp: true, edns: None }).unwrap();
             assert_eq!(tcp.to_string(), format!("NOERROR {own}"));
         };
@@ -613,7 +598,7 @@ fn no_container_keeps_the_resolver_from_the_others() {
                 let _ = socket.send_to(&packet, resolver);
             }
         });
-        answers(&good, "good", &format!("NOERROR {}", own_address(&engine, "good")));
+        good.answers("good", &format!("NOERROR {}", own_address(&engine, "good")));
         // Connections that say nothing, half a length, half a question, or too much; more than one container may have.
         let open: Vec<TcpStream> = bad.enter(|| {
             let parts: [&[u8]; 5] = [b"", b"\0", b"\0\x30\x12", &[0xff; 70_000], b"\0\0\0\0\0\0"];
@@ -667,21 +652,21 @@ fn both_families() {
         lab.resolv_conf("nameserver 2001:db8::53\n");
         let space = start(lab, &engine, "web", &["-h", "barker", "--add-host", "test:fd00::9"]);
         let own = engine.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.bridge.GlobalIPv6Address}}", "web"]);
-        answers(&space, "barker AAAA", &format!("NOERROR {}", own.trim()));
-        answers(&space, "barker A", &format!("NOERROR {}", own_address(&engine, "web")));
-        answers(&space, "test AAAA", "NOERROR fd00::9");
-        answers(&space, "test A", "NOERROR");
+        space.answers("barker AAAA", &format!("NOERROR {}", own.trim()));
+        space.answers("barker A", &format!("NOERROR {}", own_address(&engine, "web")));
+        space.answers("test AAAA", "NOERROR fd00::9");
+        space.answers("test A", "NOERROR");
         lab::wait_for("the host's server", ATTENTIVE, || space.dns(RESOLVER, "docker.com AAAA").ok());
-        answers(&space, "docker.com AAAA", "NOERROR 2001:db8::80");
+        space.answers("docker.com AAAA", "NOERROR 2001:db8::80");
         let hosts = file(&engine, "web", "/etc/hosts");
         let lines = format!("fd00::9\ttest\n{}\tbarker\n{}\tbarker\n", own_address(&engine, "web"), own.trim());
         assert!(hosts.ends_with(&lines), "{hosts}");
         let bits: u128 = own.trim().parse::<std::net::Ipv6Addr>().unwrap().into();
         let reverse: String = (0..32).map(|nth| format!("{:x}.", bits >> (4 * nth) & 15)).collect();
-        answers(&space, &format!("{reverse}ip6.arpa PTR"), "NOERROR barker");
+        space.answers(&format!("{reverse}ip6.arpa PTR"), "NOERROR barker");
         // By its own servers too, from where it is.
         let own = start(lab, &engine, "own", &["--dns", "2001:db8::53"]);
-        answers(&own, "docker.com AAAA", "NOERROR 2001:db8::80");
+        own.answers("docker.com AAAA", "NOERROR 2001:db8::80");
         assert!(server.askers().iter().any(|peer| peer.ip().to_string() == "2001:db8::1"), "{:?}", server.askers());
     })
 }
@@ -694,15 +679,15 @@ fn a_link_is_found_by_name() {
         let source = start(lab, &engine, "web", &["--link", "importantData:db"]);
         let target = own_address(&engine, "importantData");
         for name in ["db", "mydb", "importantData"] {
-            answers(&source, name, &format!("NOERROR {target}"));
+            source.answers(name, &format!("NOERROR {target}"));
         }
         says(&engine, &["--link", "importantData:db", "busybox", "nslookup", "db"], &format!("Address: {target}"));
         let other = start(lab, &engine, "other", &[]);
-        answers(&other, "db", "NXDOMAIN");
+        other.answers("db", "NXDOMAIN");
         engine.ok(&["stop", "-t", "0", "importantData"]);
-        answers(&source, "db", "NXDOMAIN");
+        source.answers("db", "NXDOMAIN");
         engine.ok(&["start", "importantData"]);
-        answers(&source, "db", &format!("NOERROR {}", own_address(&engine, "importantData")));
+        source.answers("db", &format!("NOERROR {}", own_address(&engine, "importantData")));
         assert_eq!(server.asked(), [""; 0]);
     })
 }
@@ -725,59 +710,59 @@ fn members_of_a_network_find_each_other() {
         let short = engine.ok(&["inspect", "-f", "{{.Id}}", "db"])[..12].to_owned();
         for from in [&db, &two] {
             for name in ["db", "DB", "called", &short, "db.app", "called.app"] {
-                answers(from, name, "NOERROR 10.1.0.10");
+                from.answers(name, "NOERROR 10.1.0.10");
             }
-            answers(from, "db AAAA", "NOERROR");
-            answers(from, "db MX", "NOERROR");
-            answers(from, "10.0.1.10.in-addr.arpa PTR", "NOERROR db.app");
-            answers(from, "99.0.1.10.in-addr.arpa PTR", "NXDOMAIN");
-            answers(from, "far", "NXDOMAIN");
+            from.answers("db AAAA", "NOERROR");
+            from.answers("db MX", "NOERROR");
+            from.answers("10.0.1.10.in-addr.arpa PTR", "NOERROR db.app");
+            from.answers("99.0.1.10.in-addr.arpa PTR", "NXDOMAIN");
+            from.answers("far", "NXDOMAIN");
         }
         says(&engine, &["--net", "app", "busybox", "nslookup", "db"], "Address: 10.1.0.10");
         // All that have a name, one after the other first.
-        let order: Vec<String> = (0..4).map(|_| ask(&two, "store").to_string()).collect();
+        let order: Vec<String> = (0..4).map(|_| two.ask("store").to_string()).collect();
         for first in ["NOERROR 10.1.0.10 10.1.0.11", "NOERROR 10.1.0.11 10.1.0.10"] {
             assert!(order.iter().any(|answer| answer == first), "{order:?}");
         }
-        answers(&far, "db", "NXDOMAIN");
-        answers(&two, "docker.com", "NOERROR 192.0.2.80");
+        far.answers("db", "NXDOMAIN");
+        two.answers("docker.com", "NOERROR 192.0.2.80");
         // At once, and only as long as it is there; what its file of names held besides stays.
         let edit = ["exec", "far", "sh", "-c", "echo '1.2.3.4 mine' >> /etc/hosts"];
         engine.ok(&edit);
         let before = file(&engine, "far", "/etc/hosts");
         engine.ok(&["network", "connect", "--ip", "10.1.0.12", "--alias", "late", "app", "far"]);
-        answers(&far, "db", "NOERROR 10.1.0.10");
+        far.answers("db", "NOERROR 10.1.0.10");
         for name in ["far", "late", "far.app"] {
-            answers(&two, name, "NOERROR 10.1.0.12");
+            two.answers(name, "NOERROR 10.1.0.12");
         }
         let own = engine.ok(&["exec", "far", "hostname"]).trim().to_owned();
         assert_eq!(file(&engine, "far", "/etc/hosts"), format!("{before}10.1.0.12\t{own}\n"));
         engine.ok(&["network", "disconnect", "app", "far"]);
-        answers(&far, "db", "NXDOMAIN");
-        answers(&two, "far", "NXDOMAIN");
-        answers(&two, "late", "NXDOMAIN");
-        answers(&far, "far", "NOERROR 10.2.0.10");
+        far.answers("db", "NXDOMAIN");
+        two.answers("far", "NXDOMAIN");
+        two.answers("late", "NXDOMAIN");
+        far.answers("far", "NOERROR 10.2.0.10");
         assert_eq!(file(&engine, "far", "/etc/hosts"), before);
         engine.ok(&["rename", "db", "data"]);
-        answers(&two, "data", "NOERROR 10.1.0.10");
-        answers(&two, "db", "NXDOMAIN");
-        answers(&two, "10.0.1.10.in-addr.arpa PTR", "NOERROR data.app");
+        two.answers("data", "NOERROR 10.1.0.10");
+        two.answers("db", "NXDOMAIN");
+        two.answers("10.0.1.10.in-addr.arpa PTR", "NOERROR data.app");
         engine.ok(&["stop", "-t", "0", "two"]);
-        answers(&db, "store", "NOERROR 10.1.0.10");
+        db.answers("store", "NOERROR 10.1.0.10");
         assert_eq!(server.asked(), ["docker.com A"]);
         // The same after the engine was away.
         engine.kill9();
         engine.start_again();
         lab::wait_for("the resolver", ATTENTIVE, || db.dns(RESOLVER, "data").ok());
         engine.ok(&["start", "two"]);
-        let two = inside(lab, &engine, "two");
-        answers(&two, "data", "NOERROR 10.1.0.10");
-        answers(&two, "store.app", "NOERROR 10.1.0.10 10.1.0.11");
+        let two = lab.container(&engine, "two");
+        two.answers("data", "NOERROR 10.1.0.10");
+        two.answers("store.app", "NOERROR 10.1.0.10 10.1.0.11");
         // Who has no way out has nobody outside to ask, but names all the same.
         let closed = start(lab, &engine, "closed", &["--net", "vault"]);
-        answers(&closed, "closed.vault", "NOERROR 10.3.0.2");
+        closed.answers("closed.vault", "NOERROR 10.3.0.2");
         server.forget();
-        answers(&closed, "docker.com", "SERVFAIL");
+        closed.answers("docker.com", "SERVFAIL");
         assert_eq!(server.asked(), [""; 0]);
     })
 }

@@ -1,38 +1,13 @@
 //! Networks of the user's: made, listed, removed, joined by containers, apart from each other; through `berth` and `docker`.
 
-use lab::{Engine, Host, Lab};
+use lab::{Engine, Lab};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::path::Path;
 
 fn engine(lab: &Lab) -> Engine {
     let engine = lab.engine(&[]);
     engine.load_busybox();
     engine
-}
-
-/// Starts a container that sleeps, by `berth`, with these flags.
-#[track_caller]
-fn run(engine: &Engine, name: &str, flags: &[&str]) {
-    let words = [&["run", "-d", "--name", name][..], flags, &["busybox", "sleep", "1000"]].concat();
-    engine.ok(&words);
-}
-
-/// A container's network, as a place to serve from.
-#[track_caller]
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
-}
-
-/// What both commands print for these words, which must be the same.
-#[track_caller]
-fn both(engine: &Engine, words: &[&str]) -> String {
-    let ours = engine.ok(words);
-    if lab::has_docker() {
-        assert_eq!(engine.docker_ok(words), ours, "docker {words:?}");
-    }
-    ours
 }
 
 /// The same for JSON, whose fields may come in another order.
@@ -104,7 +79,7 @@ fn networks_are_made_listed_and_removed() {
             engine.ok(&["network", "create", "--driver", "bridge", "-o", "colour=red", "dock"]);
         }
         // The table, and what it can be asked.
-        let table = both(&engine, &["network", "ls"]);
+        let table = engine.both(&["network", "ls"]);
         let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[0], ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]);
         let names: Vec<&str> = rows[1..].iter().map(|row| row[1]).collect();
@@ -112,7 +87,7 @@ fn networks_are_made_listed_and_removed() {
         assert_eq!(rows[1], [&id[..12], "app", "bridge", "local"]);
         let listed = |flags: &[&str]| {
             let words = [&["network", "ls", "--format", "{{.Name}}"][..], flags].concat();
-            both(&engine, &words).split_whitespace().collect::<Vec<_>>().join(" ")
+            engine.both(&words).split_whitespace().collect::<Vec<_>>().join(" ")
         };
         for (filter, names) in [
             ("driver=bridge", "app bridge dock"),
@@ -129,7 +104,7 @@ fn networks_are_made_listed_and_removed() {
         ] {
             assert_eq!(listed(&["--filter", filter]), names, "{filter}");
         }
-        assert_eq!(both(&engine, &["network", "ls", "-q", "--no-trunc", "--filter", "name=app"]).trim(), id);
+        assert_eq!(engine.both(&["network", "ls", "-q", "--no-trunc", "--filter", "name=app"]).trim(), id);
         assert_eq!(listed(&["--filter", &format!("id={}", &id[..5])]), "app");
         refused(&engine, &["network", "ls", "--filter", "colour=red"], 1, "invalid filter 'colour'");
         // What inspect shows.
@@ -194,7 +169,7 @@ fn networks_are_made_listed_and_removed() {
         assert!(out.code == 1 && out.stdout == "dock\n" && out.stderr.contains("network nope not found"), "{out:?}");
         assert_eq!(engine.berth(&["network", "rm", "-f", "nope"]).code, 0);
         // In use by a container that runs, and not by one that does not.
-        run(&engine, "web", &["--network", "app"]);
+        engine.sleeper("web", &["--network", "app"]);
         let says = "error while removing network: network app has active endpoints (name:\"web\" id:\"";
         refused(&engine, &["network", "rm", "app"], 1, says);
         assert_eq!(listed(&["--filter", "dangling=true"]), "");
@@ -338,14 +313,14 @@ fn addresses_of_networks_are_checked() {
                 {"Subnet": "fd08::/64", "Gateway": "fd08::9", "AuxiliaryAddresses": {"six": "fd08::1"}},
             ])
         );
-        run(&engine, "a1", &["--network", "full"]);
+        engine.sleeper("a1", &["--network", "full"]);
         assert_eq!(field(&engine, "a1", "full", "IPAddress"), "10.8.5.1");
         assert_eq!(field(&engine, "a1", "full", "GlobalIPv6Address"), "fd08::2");
         assert_eq!(default_route(&engine, "a1"), "default via 10.8.0.9 dev eth0");
         assert!(ip(&engine, "a1", &["link", "show", "eth0"]).contains("mtu 1400"));
         // IPv6 alone.
         engine.ok(&["network", "create", "--ipv4=false", "--ipv6", "six"]);
-        run(&engine, "b1", &["--network", "six"]);
+        engine.sleeper("b1", &["--network", "six"]);
         assert_eq!(field(&engine, "b1", "six", "IPAddress"), "");
         assert!(field(&engine, "b1", "six", "GlobalIPv6Address").starts_with("fd"));
         assert!(ip(&engine, "b1", &["-6", "route"]).contains("default via fd"));
@@ -370,7 +345,7 @@ fn containers_get_the_addresses_that_they_ask_for() {
             "--network-alias",
             "db",
         ];
-        run(&engine, "fixed", &asked);
+        engine.sleeper("fixed", &asked);
         let all = |container: &str| {
             ["IPAddress", "IPPrefixLen", "GlobalIPv6Address", "MacAddress"]
                 .map(|name| field(&engine, container, "app", name))
@@ -384,9 +359,10 @@ fn containers_get_the_addresses_that_they_ask_for() {
         assert_eq!(place["DNSNames"], json!(["fixed", "db", &id[..12]]));
         // By the beginning of the network's id, and by the long form.
         let network = engine.ok(&["network", "ls", "-q", "--filter", "name=app"]);
-        run(&engine, "by-id", &["--network", network.trim()]);
+        engine.sleeper("by-id", &["--network", network.trim()]);
         assert_eq!(field(&engine, "by-id", "app", "IPAddress"), "10.1.0.3");
-        run(&engine, "long", &["--network", "name=app,ip=10.1.0.50,alias=one,alias=two,mac-address=02:00:00:00:00:50"]);
+        engine
+            .sleeper("long", &["--network", "name=app,ip=10.1.0.50,alias=one,alias=two,mac-address=02:00:00:00:00:50"]);
         assert_eq!(field(&engine, "long", "app", "IPAddress"), "10.1.0.50");
         if lab::has_docker() {
             engine.docker_ok(&[
@@ -407,14 +383,14 @@ fn containers_get_the_addresses_that_they_ask_for() {
         // Kept while it does not run, and not given to others.
         engine.ok(&["stop", "-t", "0", "fixed"]);
         for name in ["c1", "d1"] {
-            run(&engine, name, &["--network", "app"]);
+            engine.sleeper(name, &["--network", "app"]);
         }
         assert_eq!(field(&engine, "c1", "app", "IPAddress"), "10.1.0.4");
         engine.ok(&["start", "fixed"]);
         assert_eq!(all("fixed"), "10.1.0.2 24 fd01::77 02:00:00:00:00:77");
         // Also one that has never run.
         engine.ok(&["create", "--name", "later", "--network", "app", "--ip", "10.1.0.6", "busybox", "true"]);
-        run(&engine, "e1", &["--network", "app"]);
+        engine.sleeper("e1", &["--network", "app"]);
         assert_eq!(field(&engine, "e1", "app", "IPAddress"), "10.1.0.7");
         // What cannot be; the container stays, as made.
         let refused = |flags: &[&str], says: &str| {
@@ -456,7 +432,7 @@ fn containers_get_the_addresses_that_they_ask_for() {
         refused(&["--network", "alias=x"], "network name/id is not specified");
         // A network without addresses left.
         engine.ok(&["network", "create", "--subnet", "10.3.0.0/30", "tiny"]);
-        run(&engine, "only", &["--network", "tiny"]);
+        engine.sleeper("only", &["--network", "tiny"]);
         refused(&["--network", "tiny"], "no available IPv4 addresses on this network's address pools: tiny (");
     });
 }
@@ -494,9 +470,9 @@ fn networks_are_apart_from_each_other() {
                 _ => "4",
             };
             let (four, six) = at(digit, number);
-            run(&engine, name, &[&["--network", network, "--ip", &four, "--ip6", &six][..], flags].concat());
+            engine.sleeper(name, &[&["--network", network, "--ip", &four, "--ip6", &six][..], flags].concat());
         }
-        let [a, b, c, v, w, x, y] = ["a1", "b1", "c1", "v1", "w1", "x1", "y1"].map(|name| inside(lab, &engine, name));
+        let [a, b, c, v, w, x, y] = ["a1", "b1", "c1", "v1", "w1", "x1", "y1"].map(|name| lab.container(&engine, name));
         let spaces = [
             (&a, ("1", 2)),
             (&b, ("1", 3)),
@@ -562,7 +538,7 @@ fn a_container_on_several_networks_has_one_way_out() {
         }
         engine.ok(&["network", "create", "--internal", "--subnet", "10.4.0.0/24", "inner"]);
         // The first that is named is eth0; the way out is by name.
-        run(&engine, "a1", &["--network", "zoo", "--network", "app", "--network", "inner"]);
+        engine.sleeper("a1", &["--network", "zoo", "--network", "app", "--network", "inner"]);
         let addrs = |name: &str| {
             let shown = ip(&engine, name, &["-o", "-4", "addr"]);
             let words = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -574,10 +550,8 @@ fn a_container_on_several_networks_has_one_way_out() {
         };
         assert_eq!(addrs("a1"), "eth0 10.3.0.2/24, eth1 10.1.0.2/24, eth2 10.4.0.2/24");
         assert_eq!(default_route(&engine, "a1"), "default via 10.1.0.1 dev eth1");
-        let networks = both(
-            &engine,
-            &["inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", "a1"],
-        );
+        let networks =
+            engine.both(&["inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", "a1"]);
         assert_eq!(networks.trim(), "app inner zoo");
         engine.ok(&["restart", "-t", "0", "a1"]);
         assert_eq!(addrs("a1"), "eth0 10.3.0.2/24, eth1 10.1.0.2/24, eth2 10.4.0.2/24");
@@ -586,11 +560,11 @@ fn a_container_on_several_networks_has_one_way_out() {
         assert_eq!(addrs("a1"), "eth0 10.3.0.2/24, eth1 10.1.0.2/24, eth2 10.4.0.2/24");
         assert_eq!(default_route(&engine, "a1"), "default via 10.1.0.1 dev eth1");
         // The priority comes first.
-        run(&engine, "b1", &["--network", "app", "--network", "name=zoo,gw-priority=1"]);
+        engine.sleeper("b1", &["--network", "app", "--network", "name=zoo,gw-priority=1"]);
         assert_eq!(default_route(&engine, "b1"), "default via 10.3.0.1 dev eth1");
         assert_eq!(field(&engine, "b1", "zoo", "GwPriority"), "1");
         // A connection on one network does not feel what is done to the others.
-        let (here, there) = (inside(lab, &engine, "a1"), inside(lab, &engine, "b1"));
+        let (here, there) = (lab.container(&engine, "a1"), lab.container(&engine, "b1"));
         let _echo = there.serve_echo("10.1.0.3:7");
         let mut stream = here.connect("10.1.0.3:7").unwrap();
         let mut talk = |text: &str| {
@@ -617,8 +591,8 @@ fn networks_and_their_members_outlive_the_engine() {
     lab::alone(|lab| {
         let engine = engine(lab);
         let id = engine.ok(&["network", "create", "--label", "a=b", "--subnet", "10.1.0.0/24", "app"]);
-        run(&engine, "web", &["--network", "app", "--ip", "10.1.0.9", "--network-alias", "www"]);
-        run(&engine, "db", &["--network", "app"]);
+        engine.sleeper("web", &["--network", "app", "--ip", "10.1.0.9", "--network-alias", "www"]);
+        engine.sleeper("db", &["--network", "app"]);
         engine.ok(&["create", "--name", "later", "--network", "app", "--ip", "10.1.0.3", "busybox", "sleep", "1000"]);
         let before = inspected(&engine, "app");
         let address = |name: &str| field(&engine, name, "app", "IPAddress");
@@ -627,7 +601,7 @@ fn networks_and_their_members_outlive_the_engine() {
         engine.start_again();
         assert_eq!(inspected(&engine, "app"), before);
         assert_eq!((before["Id"].as_str(), address("db")), (Some(id.trim()), "10.1.0.2".into()));
-        run(&engine, "more", &["--network", "app"]);
+        engine.sleeper("more", &["--network", "app"]);
         assert_eq!(address("more"), "10.1.0.4", "10.1.0.3 belongs to one that has not run yet");
         engine.ok(&["start", "later"]);
         assert_eq!(address("later"), "10.1.0.3");
@@ -653,7 +627,7 @@ fn what_happens_to_networks_is_told() {
     lab::alone(|lab| {
         let engine = engine(lab);
         let id = engine.ok(&["network", "create", "app"]);
-        run(&engine, "web", &["--network", "app"]);
+        engine.sleeper("web", &["--network", "app"]);
         engine.ok(&["network", "create", "two"]);
         engine.ok(&["network", "connect", "two", "web"]);
         engine.ok(&["network", "disconnect", "two", "web"]);

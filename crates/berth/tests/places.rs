@@ -1,27 +1,15 @@
 //! Places of containers on networks: joined and left while the container runs, before it has and after it did; what is refused,
 //! what is shown to old and new clients, and what others see of it; through `berth` and `docker`.
 
-use lab::{Engine, Host, Lab, Output, dns};
+use lab::{Engine, Lab, Output, dns};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn engine(lab: &Lab) -> Engine {
     let engine = lab.engine(&[]);
     engine.load_busybox();
     engine
-}
-
-#[track_caller]
-fn run(engine: &Engine, name: &str, flags: &[&str]) {
-    engine.ok(&[&["run", "-d", "--name", name][..], flags, &["busybox", "sleep", "1000"]].concat());
-}
-
-#[track_caller]
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
 }
 
 /// What each of the two commands has to say of these words.
@@ -81,10 +69,10 @@ fn who_cannot_join_or_leave_is_told_why() {
     lab::alone(|lab| {
         let engine = engine(lab);
         engine.ok(&["network", "create", "--subnet", "10.1.0.0/24", "app"]);
-        run(&engine, "web", &["--network", "app"]);
-        run(&engine, "closed", &["--network", "none"]);
-        run(&engine, "open", &["--network", "host"]);
-        run(&engine, "guest", &["--network", "container:web"]);
+        engine.sleeper("web", &["--network", "app"]);
+        engine.sleeper("closed", &["--network", "none"]);
+        engine.sleeper("open", &["--network", "host"]);
+        engine.sleeper("guest", &["--network", "container:web"]);
         engine.ok(&["create", "--name", "later", "--network", "none", "busybox", "sleep", "1000"]);
         let private =
             "container cannot be connected to multiple networks with one of the networks in private (none) mode";
@@ -140,8 +128,8 @@ fn places_change_in_every_state_of_a_container() {
         for (name, subnet) in [("app", "10.1.0.0/24"), ("back", "10.2.0.0/24"), ("zoo", "10.3.0.0/24")] {
             engine.ok(&["network", "create", "--subnet", subnet, name]);
         }
-        run(&engine, "other", &["--network", "back"]);
-        let other = inside(lab, &engine, "other");
+        engine.sleeper("other", &["--network", "back"]);
+        let other = lab.container(&engine, "other");
         for docker in [false, true] {
             let say = |words: &[&str]| say(&engine, docker, words);
             // One that has never run.
@@ -158,7 +146,7 @@ fn places_change_in_every_state_of_a_container() {
             let store = || other.dns("127.0.0.11:53", "store").map(|reply| reply.to_string());
             assert_eq!(store().unwrap(), "NOERROR 10.2.0.77");
             // One that runs: a connection over the network that it leaves is cut.
-            let _echo = inside(lab, &engine, "c1").serve_echo("10.2.0.77:7");
+            let _echo = lab.container(&engine, "c1").serve_echo("10.2.0.77:7");
             let mut stream = other.connect("10.2.0.77:7").unwrap();
             stream.write_all(b"x").unwrap();
             stream.read_exact(&mut [0]).unwrap();
@@ -197,11 +185,11 @@ fn containers_are_listed_by_their_networks() {
         let id = engine.ok(&["network", "create", "app"]);
         let id = id.trim();
         engine.ok(&["network", "create", "back"]);
-        run(&engine, "a1", &["--network", "app"]);
-        run(&engine, "b1", &["--network", "app", "--network", "back"]);
-        run(&engine, "c1", &[]);
-        run(&engine, "d1", &["--network", "host"]);
-        run(&engine, "e1", &["--network", "none"]);
+        engine.sleeper("a1", &["--network", "app"]);
+        engine.sleeper("b1", &["--network", "app", "--network", "back"]);
+        engine.sleeper("c1", &[]);
+        engine.sleeper("d1", &["--network", "host"]);
+        engine.sleeper("e1", &["--network", "none"]);
         engine.ok(&["create", "--name", "f1", "--network", "back", "busybox"]);
         engine.ok(&["create", "--name", "g1", "busybox"]);
         let listed = |filters: &[&str]| {
@@ -247,8 +235,8 @@ fn old_and_new_clients_are_shown_what_they_know() {
         let engine = engine(lab);
         let network =
             engine.ok(&["network", "create", "--ipv6", "--subnet", "10.1.0.0/24", "--subnet", "fd01::/64", "app"]);
-        run(&engine, "web", &["--network", "app", "--network-alias", "www"]);
-        run(&engine, "plain", &[]);
+        engine.sleeper("web", &["--network", "app", "--network-alias", "www"]);
+        engine.sleeper("plain", &[]);
         engine.ok(&["create", "--name", "later", "--network", "app", "--ip", "10.1.0.9", "busybox"]);
         let settings = |version: &str, name: &str| {
             engine.json(&format!("/v{version}/containers/{name}/json"))["NetworkSettings"].clone()
@@ -342,7 +330,7 @@ fn old_and_new_clients_are_shown_what_they_know() {
         // The subnet's own, its broadcast address, its gateway and a container.
         assert_eq!(used("10.1.0.0/24"), json!({"IPsInUse": 4, "DynamicIPsAvailable": 252}));
         assert_eq!(used("fd01::/64"), json!({"IPsInUse": 3, "DynamicIPsAvailable": u64::MAX - 2}));
-        run(&engine, "more", &["--network", "app"]);
+        engine.sleeper("more", &["--network", "app"]);
         assert_eq!(used("10.1.0.0/24"), json!({"IPsInUse": 5, "DynamicIPsAvailable": 251}));
         let words = [
             "network",
@@ -355,7 +343,7 @@ fn old_and_new_clients_are_shown_what_they_know() {
             "r=10.2.3.1",
         ];
         engine.ok(&[&words[..], &["ranged"]].concat());
-        run(&engine, "ranged", &["--network", "ranged"]);
+        engine.sleeper("ranged", &["--network", "ranged"]);
         let status = engine.json("/networks/ranged")["Status"]["IPAM"]["Subnets"]["10.2.0.0/16"].clone();
         assert_eq!(status, json!({"IPsInUse": 5, "DynamicIPsAvailable": 14}));
         // Listings do not tell.
@@ -425,7 +413,7 @@ fn networks_are_shown_and_removed_as_asked() {
         refused(&engine, &["network", "inspect", &digit], 1, &says);
         assert_eq!(more.len(), 15);
         // Pruned are those that nobody is on, that are old enough and bear the labels.
-        run(&engine, "web", &["--network", "back"]);
+        engine.sleeper("web", &["--network", "back"]);
         refused(&engine, &["network", "prune", "-f", "--filter", "colour=red"], 1, "invalid filter 'colour'");
         refused(&engine, &["network", "prune", "-f", "--filter", "until=soon"], 1, "until");
         assert_eq!(both(&engine, &["network", "prune", "-f", "--filter", "until=1h"]), "");
@@ -466,20 +454,20 @@ fn addresses_are_given_as_the_rows_say() {
             let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").{field}}}}}");
             engine.ok(&["inspect", "-f", &format, name]).trim().to_owned()
         };
-        run(&engine, "a1", &["--network", "one", "--ip", "10.10.2.200"]);
-        run(&engine, "b1", &["--network", "one"]);
+        engine.sleeper("a1", &["--network", "one", "--ip", "10.10.2.200"]);
+        engine.sleeper("b1", &["--network", "one"]);
         assert_eq!(
             (field("a1", "one", "IPAddress"), field("b1", "one", "IPAddress")),
             ("10.10.2.200".into(), "10.10.2.2".into())
         );
         // Two addresses are enough for a bridge and a container (RFC 3021).
         engine.ok(&["network", "create", "--subnet", "10.9.0.0/31", "pair"]);
-        run(&engine, "c1", &["--network", "pair"]);
+        engine.sleeper("c1", &["--network", "pair"]);
         assert_eq!(
             (field("c1", "pair", "IPAddress"), field("c1", "pair", "Gateway")),
             ("10.9.0.1".into(), "10.9.0.0".into())
         );
-        assert!(inside(lab, &engine, "c1").ping("10.9.0.0"));
+        assert!(lab.container(&engine, "c1").ping("10.9.0.0"));
         refused(&engine, &["run", "--network", "pair", "busybox", "true"], 125, "no available IPv4 addresses");
         // IPv6 without a subnet is unique to this host (RFC 4193), and another one for each network.
         let six = |name: &str| {
@@ -491,8 +479,8 @@ fn addresses_are_given_as_the_rows_say() {
         assert_eq!(first.split(':').take(3).collect::<Vec<_>>(), second.split(':').take(3).collect::<Vec<_>>());
         // A static address may be outside of the range from which others are chosen.
         engine.ok(&["network", "create", "--subnet", "10.8.0.0/16", "--ip-range", "10.8.7.0/24", "ranged"]);
-        run(&engine, "d1", &["--network", "ranged"]);
-        run(&engine, "e1", &["--network", "ranged", "--ip", "10.8.0.5"]);
+        engine.sleeper("d1", &["--network", "ranged"]);
+        engine.sleeper("e1", &["--network", "ranged", "--ip", "10.8.0.5"]);
         assert_eq!(
             (field("d1", "ranged", "IPAddress"), field("e1", "ranged", "IPAddress")),
             ("10.8.7.0".into(), "10.8.0.5".into())
@@ -553,7 +541,7 @@ fn an_interface_has_further_addresses_of_its_link() {
             assert_eq!(config["LinkLocalIPs"], json!([four, six]));
         }
         // They are a container's own, so its neighbours may hear from them, and nobody else may use them.
-        let (a, b) = (inside(lab, &engine, "a1"), inside(lab, &engine, "b1"));
+        let (a, b) = (lab.container(&engine, "a1"), lab.container(&engine, "b1"));
         let _served = b.serve_tcp("169.254.7.2:80", "b1");
         assert_eq!(a.tcp("169.254.7.2:80").unwrap().trim(), "b1 169.254.7.1");
         let words = ["run", "--network", "name=app,link-local-ip=169.254.7.1", "busybox", "true"];
@@ -590,13 +578,13 @@ fn a_bridge_is_as_its_options_say() {
         let words = ["network", "create", "--subnet", "10.3.0.0/24", "-o", &option("name", "bare0"), "-o"];
         engine.ok(&[&words[..], &[&option("inhibit_ipv4", "true"), "bare"]].concat());
         assert!(!link("bare0").contains("inet "), "{}", link("bare0"));
-        run(&engine, "a1", &["--network", "bare"]);
-        run(&engine, "b1", &["--network", "bare"]);
+        engine.sleeper("a1", &["--network", "bare"]);
+        engine.sleeper("b1", &["--network", "bare"]);
         assert_eq!(
             (addrs(&engine, "a1"), default_route(&engine, "a1")),
             ("eth0 10.3.0.2/24".into(), "default via 10.3.0.1 dev eth0".into())
         );
-        assert!(inside(lab, &engine, "a1").ping("10.3.0.3"), "its members reach each other");
+        assert!(lab.container(&engine, "a1").ping("10.3.0.3"), "its members reach each other");
         // Names of interfaces.
         engine.ok(&[
             "network",
@@ -607,7 +595,7 @@ fn a_bridge_is_as_its_options_say() {
             "com.docker.network.container_iface_prefix=lan",
             "pre",
         ]);
-        run(&engine, "c1", &["--network", "pre", "--network", "named"]);
+        engine.sleeper("c1", &["--network", "pre", "--network", "named"]);
         assert_eq!(addrs(&engine, "c1"), "eth0 10.1.0.2/24, lan0 10.4.0.2/24");
         // With its network the bridge goes, and everything that was made for it.
         engine.ok(&["rm", "-f", "a1", "b1", "c1"]);
@@ -644,7 +632,7 @@ fn an_interface_is_called_and_set_as_asked() {
         engine.ok(&["restart", "-t", "0", "a1"]);
         assert_eq!(martians("a1"), "1");
         // Of an interface that is made anew, too.
-        inside(lab, &engine, "a1").ok(&["ip", "link", "del", "lan7"]);
+        lab.container(&engine, "a1").ok(&["ip", "link", "del", "lan7"]);
         lab::wait_for("the repair", Duration::from_secs(15), || {
             let out = engine.berth(&["exec", "a1", "cat", "/proc/sys/net/ipv4/conf/lan7/log_martians"]);
             (out.stdout.trim() == "1").then_some(())
@@ -708,11 +696,11 @@ fn networks_and_places_outlive_a_boot() {
             "--network",
             "name=back,alias=inner",
         ];
-        run(&engine, "web", &flags);
-        run(&engine, "db", &["--restart", "always", "--network", "back"]);
-        run(&engine, "mortal", &["--network", "app", "--ip", "10.1.0.77", "--network-alias", "old"]);
+        engine.sleeper("web", &flags);
+        engine.sleeper("db", &["--restart", "always", "--network", "back"]);
+        engine.sleeper("mortal", &["--network", "app", "--ip", "10.1.0.77", "--network-alias", "old"]);
         // Between them a name that is given up again, so that addresses are not those of a first start.
-        run(&engine, "gone", &["--network", "back"]);
+        engine.sleeper("gone", &["--network", "back"]);
         engine.ok(&["rm", "-f", "gone"]);
         let networks = || {
             let shown = read(&engine.ok(&["network", "inspect", "app", "back", "bridge"]));
@@ -746,7 +734,7 @@ fn networks_and_places_outlive_a_boot() {
         });
         assert_eq!(places(), places_before, "addresses, aliases and all else of a place");
         assert!(!running("mortal"));
-        let web = inside(lab, &engine, "web");
+        let web = lab.container(&engine, "web");
         let ask = |what: &str| web.dns("127.0.0.11:53", what).unwrap().to_string();
         let of_db = places_before[2]["IPAddress"].as_str().unwrap();
         for (what, wanted) in [("www", &*address), ("db", of_db), ("db.back", of_db)] {
@@ -765,8 +753,8 @@ fn names_follow_within_a_twentieth_of_a_second() {
         let engine = engine(lab);
         engine.ok(&["network", "create", "--subnet", "10.1.0.0/24", "app"]);
         engine.ok(&["network", "create", "--subnet", "10.2.0.0/24", "back"]);
-        run(&engine, "asker", &["--network", "app"]);
-        let asker = inside(lab, &engine, "asker");
+        engine.sleeper("asker", &["--network", "app"]);
+        let asker = lab.container(&engine, "asker");
         let ask = |what: &str| asker.dns("127.0.0.11:53", what).map(|reply: dns::Reply| reply.to_string()).unwrap();
         // From the engine's answer to the name's, whose way is asked for again and again until it is the right one.
         let mut slowest = Duration::ZERO;
@@ -776,12 +764,12 @@ fn names_follow_within_a_twentieth_of_a_second() {
             slowest = slowest.max(told.elapsed());
             assert_eq!(got, wanted);
         };
-        run(&engine, "web", &["--network", "app", "--ip", "10.1.0.9", "-h", "same"]);
+        engine.sleeper("web", &["--network", "app", "--ip", "10.1.0.9", "-h", "same"]);
         soon("web", "NOERROR 10.1.0.9");
         engine.ok(&["rename", "web", "www"]);
         soon("www", "NOERROR 10.1.0.9");
         soon("web", "NXDOMAIN");
-        run(&engine, "far", &["--network", "back", "-h", "same"]);
+        engine.sleeper("far", &["--network", "back", "-h", "same"]);
         engine.ok(&["network", "connect", "--ip", "10.1.0.10", "--alias", "late", "app", "far"]);
         soon("late", "NOERROR 10.1.0.10");
         // Two that call themselves the same are both meant.

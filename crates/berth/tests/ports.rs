@@ -14,31 +14,6 @@ fn world(lab: &Lab, flags: &[&str]) -> (Engine, Host) {
     (engine, neighbour)
 }
 
-/// Starts a container that sleeps, by `berth`, with these flags.
-#[track_caller]
-fn run(engine: &Engine, name: &str, flags: &[&str]) {
-    let mut words = vec!["run", "-d", "--name", name];
-    words.extend(flags);
-    words.extend(["busybox", "sleep", "1000"]);
-    engine.ok(&words);
-}
-
-/// A container's network, as a place to serve from.
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(std::path::Path::new(key.trim()))
-}
-
-/// What both commands print for these words, which must be the same.
-#[track_caller]
-fn both(engine: &Engine, words: &[&str]) -> String {
-    let ours = engine.ok(words);
-    if lab::has_docker() {
-        assert_eq!(engine.docker_ok(words), ours, "docker {words:?}");
-    }
-    ours
-}
-
 /// Both commands refuse with this code, saying this.
 #[track_caller]
 fn refused(engine: &Engine, words: &[&str], code: i32, says: &str) {
@@ -68,8 +43,8 @@ fn neighbours_reach_what_is_published_and_nothing_else() {
         let (engine, neighbour) = world(lab, &[]);
         // The four forms, many of them, and one number in two protocols.
         let flags = ["-p", "3333", "-p", "4444:4444", "-p", "192.0.2.32::2222", "--publish=192.0.2.32:1111:1111"];
-        run(&engine, "web", &[&flags[..], &["-p", "4444:4444/udp"]].concat());
-        let space = inside(lab, &engine, "web");
+        engine.sleeper("web", &[&flags[..], &["-p", "4444:4444/udp"]].concat());
+        let space = lab.container(&engine, "web");
         let _served: Vec<_> =
             ["3333", "4444", "2222", "1111", "9"].map(|port| space.serve_tcp(&format!("0.0.0.0:{port}"), port)).into();
         let _udp = space.serve_udp("0.0.0.0:4444", "datagram");
@@ -102,8 +77,8 @@ fn port_ps_and_inspect_agree() {
     lab::alone(|lab| {
         let (engine, _) = world(lab, &[]);
         // `-P` and `-p` come to the same container ports (S31, S32); `--expose` with a range.
-        run(&engine, "dawson", &["-p", "5000", "-p", "6000", "-p", "7000"]);
-        run(&engine, "philbin", &["-P", "--expose", "5000-5001", "--expose", "7000", "--expose", "8000/udp"]);
+        engine.sleeper("dawson", &["-p", "5000", "-p", "6000", "-p", "7000"]);
+        engine.sleeper("philbin", &["-P", "--expose", "5000-5001", "--expose", "7000", "--expose", "8000/udp"]);
         // Each stands twice: for IPv4 and, with the same number, for IPv6.
         let names = |text: &str| -> Vec<String> {
             let lines: Vec<&str> = text.lines().collect();
@@ -113,9 +88,9 @@ fn port_ps_and_inspect_agree() {
             };
             lines.chunks(2).map(pair).collect()
         };
-        let dawson = both(&engine, &["port", "dawson"]);
+        let dawson = engine.both(&["port", "dawson"]);
         assert_eq!(names(&dawson), ["5000/tcp", "6000/tcp", "7000/tcp"]);
-        let philbin = both(&engine, &["port", "philbin"]);
+        let philbin = engine.both(&["port", "philbin"]);
         assert_eq!(names(&philbin), ["5000/tcp", "5001/tcp", "7000/tcp", "8000/udp"]);
         // A number for each: one of TCP may be one of UDP too.
         let tcp = |text: &str| -> Vec<u16> { text.lines().filter(|l| l.contains("/tcp")).map(host_port).collect() };
@@ -123,53 +98,52 @@ fn port_ps_and_inspect_agree() {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 6, "{dawson}{philbin}");
-        let of = |name: &str| both(&engine, &["ps", "--filter", &format!("name={name}"), "--format", "{{.Ports}}"]);
+        let of = |name: &str| engine.both(&["ps", "--filter", &format!("name={name}"), "--format", "{{.Ports}}"]);
         for (name, text) in [("dawson", &dawson), ("philbin", &philbin)] {
             let column = of(name);
             for line in text.lines() {
                 let (inner, host) = line.split_once(" -> ").unwrap();
                 assert!(column.contains(&format!("{host}->{inner}")), "{line} is not in {column}");
                 let at = format!("{{{{(index (index .NetworkSettings.Ports \"{inner}\") 0).HostPort}}}}");
-                assert_eq!(both(&engine, &["inspect", "-f", &at, name]).trim(), host_port(line).to_string());
+                assert_eq!(engine.both(&["inspect", "-f", &at, name]).trim(), host_port(line).to_string());
             }
             assert_eq!(column.matches("->").count(), text.lines().count(), "{column}");
         }
         // Groups only where the numbers are the same on both sides.
         let flags =
             ["-p", "192.0.2.1:9998-9999:9998-9999/udp", "-p", "8887-8888:80-81", "--expose", "700-702", "-p", "53:53"];
-        run(&engine, "forms", &flags);
+        engine.sleeper("forms", &flags);
         assert_eq!(
             of("forms").trim(),
             "0.0.0.0:53->53/tcp, [::]:53->53/tcp, 700-702/tcp, 192.0.2.1:9998-9999->9998-9999/udp, 0.0.0.0:8887->80/tcp, \
              [::]:8887->80/tcp, 0.0.0.0:8888->81/tcp, [::]:8888->81/tcp"
         );
-        assert_eq!(both(&engine, &["port", "forms", "53"]), "0.0.0.0:53\n[::]:53\n");
-        assert_eq!(both(&engine, &["port", "forms", "9999/udp"]), "192.0.2.1:9999\n");
+        assert_eq!(engine.both(&["port", "forms", "53"]), "0.0.0.0:53\n[::]:53\n");
+        assert_eq!(engine.both(&["port", "forms", "9999/udp"]), "192.0.2.1:9999\n");
         for words in [["port", "forms", "9"], ["port", "forms", "53/udp"]] {
             let out = engine.berth(&words);
             let says = format!("Error: No public port '{}' published for forms", words[2]);
             assert!(out.code == 1 && out.stderr.contains(&says), "{out:?}");
         }
         refused(&engine, &["port", "nosuch"], 1, "No such container: nosuch");
-        let wished = both(&engine, &["inspect", "-f", "{{json .HostConfig.PortBindings}}", "dawson"]);
+        let wished = engine.both(&["inspect", "-f", "{{json .HostConfig.PortBindings}}", "dawson"]);
         let wished: serde_json::Value = serde_json::from_str(&wished).unwrap();
         let empty = serde_json::json!([{ "HostIp": "", "HostPort": "" }]);
         assert_eq!(wished, serde_json::json!({ "5000/tcp": empty, "6000/tcp": empty, "7000/tcp": empty }));
         let ports = "{{json .NetworkSettings.Ports}}";
-        let shown: serde_json::Value =
-            serde_json::from_str(&both(&engine, &["inspect", "-f", ports, "forms"])).unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&engine.both(&["inspect", "-f", ports, "forms"])).unwrap();
         assert_eq!(shown["700/tcp"], serde_json::Value::Null);
         let on = |ip: &str| serde_json::json!({ "HostIp": ip, "HostPort": "53" });
         assert_eq!(shown["53/tcp"], serde_json::json!([on("0.0.0.0"), on("::")]));
         // Stopped: none.
         engine.ok(&["stop", "-t", "0", "dawson"]);
-        assert_eq!(both(&engine, &["port", "dawson"]), "");
-        assert_eq!(both(&engine, &["inspect", "-f", ports, "dawson"]), "{}\n");
+        assert_eq!(engine.both(&["port", "dawson"]), "");
+        assert_eq!(engine.both(&["inspect", "-f", ports, "dawson"]), "{}\n");
         // Kept over stop and start.
         engine.ok(&["start", "dawson"]);
-        assert_eq!(both(&engine, &["port", "dawson"]), dawson);
+        assert_eq!(engine.both(&["port", "dawson"]), dawson);
         // A host without a range of its own: the first that is free, for one port inside.
-        run(&engine, "first", &["-p", "53-60:80"]);
+        engine.sleeper("first", &["-p", "53-60:80"]);
         assert_eq!(engine.ok(&["port", "first"]), "80/tcp -> 0.0.0.0:54\n80/tcp -> [::]:54\n");
         // Modes that publish nothing.
         let open = engine.berth(&["run", "--rm", "--net", "host", "-p", "80:80", "busybox", "true"]);
@@ -177,7 +151,7 @@ fn port_ps_and_inspect_agree() {
         let closed =
             engine.berth(&["run", "-d", "--name", "shut", "--net", "none", "-p", "80:80", "busybox", "sleep", "9"]);
         assert_eq!((closed.code, closed.stderr.as_str()), (0, ""), "{closed:?}");
-        assert_eq!(both(&engine, &["port", "shut"]), "");
+        assert_eq!(engine.both(&["port", "shut"]), "");
     });
 }
 
@@ -185,14 +159,14 @@ fn port_ps_and_inspect_agree() {
 fn both_families_are_published() {
     lab::alone(|lab| {
         let (engine, neighbour) = world(lab, &["--ipv6", "--fixed-cidr-v6", "fd00:7::/64"]);
-        run(&engine, "web", &["-p", "80:80", "-p", "[2001:db8::1]:81:81"]);
+        engine.sleeper("web", &["-p", "80:80", "-p", "[2001:db8::1]:81:81"]);
         assert_eq!(
-            both(&engine, &["port", "web"]),
+            engine.both(&["port", "web"]),
             "80/tcp -> 0.0.0.0:80\n80/tcp -> [::]:80\n81/tcp -> [2001:db8::1]:81\n"
         );
-        let column = both(&engine, &["ps", "--format", "{{.Ports}}"]);
+        let column = engine.both(&["ps", "--format", "{{.Ports}}"]);
         assert_eq!(column.trim(), "0.0.0.0:80->80/tcp, [::]:80->80/tcp, [2001:db8::1]:81->81/tcp");
-        let space = inside(lab, &engine, "web");
+        let space = lab.container(&engine, "web");
         let _web = space.serve_tcp("[::]:80", "web");
         let _more = space.serve_tcp("[::]:81", "more");
         lab::wait_for("IPv6 through the port", Duration::from_secs(10), || neighbour.tcp("[2001:db8::1]:80").ok());
@@ -207,7 +181,7 @@ fn both_families_are_published() {
 fn a_port_that_somebody_has_stops_the_start_and_leaves_nothing() {
     lab::alone(|lab| {
         let (engine, _) = world(lab, &[]);
-        run(&engine, "holder", &["-p", "3333:3333", "-p", "127.0.0.1:80:80"]);
+        engine.sleeper("holder", &["-p", "3333:3333", "-p", "127.0.0.1:80:80"]);
         let here = lab.here();
         let tcp = here.serve_tcp("0.0.0.0:4444", "host");
         let udp = here.serve_udp("192.0.2.1:5353", "host");
@@ -227,7 +201,7 @@ fn a_port_that_somebody_has_stops_the_start_and_leaves_nothing() {
         ] {
             refused(&engine, &["run", "-d", "-p", spec, "busybox", "sleep", "1000"], 125, why);
             refused(&engine, &["run", "-d", "-p", spec, "busybox", "sleep", "1000"], 125, head);
-            let all = both(&engine, &["ps", "-a", "--filter", "status=created", "--format", "{{.ID}} {{.Status}}"]);
+            let all = engine.both(&["ps", "-a", "--filter", "status=created", "--format", "{{.ID}} {{.Status}}"]);
             assert!(!all.is_empty(), "{spec}");
             for line in all.lines() {
                 let (id, status) = line.split_once(' ').unwrap();
@@ -243,21 +217,21 @@ fn a_port_that_somebody_has_stops_the_start_and_leaves_nothing() {
             "cannot publish [::1]:80:80/sctp: from that address the engine would have to relay it, which it does for TCP and \
              UDP only",
         );
-        let left = both(&engine, &["ps", "-aq"]);
+        let left = engine.both(&["ps", "-aq"]);
         assert_eq!(left.lines().count(), 1, "{left}");
         residue::assert_same(&engine, &before);
         // Another address, another protocol: in nobody's way.
-        run(&engine, "beside", &["-p", "127.0.0.2:80:80", "-p", "192.0.2.32:5353:53/udp", "-p", "4444:80/udp"]);
+        engine.sleeper("beside", &["-p", "127.0.0.2:80:80", "-p", "192.0.2.32:5353:53/udp", "-p", "4444:80/udp"]);
         // Freed: taken, though a connection lingers that the host's program closed.
         assert!(here.tcp("127.0.0.1:4444").unwrap().starts_with("host "));
         drop((tcp, udp));
         let waiting = here.ok(&["ss", "-tanH", "state", "time-wait"]);
         assert!(waiting.contains(":4444"), "{waiting}");
-        run(&engine, "then", &["-p", "4444:80"]);
+        engine.sleeper("then", &["-p", "4444:80"]);
         engine.ok(&["rm", "-f", "holder", "then"]);
         drop(here.serve_tcp("0.0.0.0:3333", "host"));
         drop(here.serve_tcp("0.0.0.0:4444", "host"));
-        run(&engine, "again", &["-p", "3333:3333", "-p", "4444:80"]);
+        engine.sleeper("again", &["-p", "3333:3333", "-p", "4444:80"]);
     });
 }
 
@@ -269,7 +243,7 @@ fn held_ports_are_taken_by_nobody_else() {
         // Ephemeral ports pass by those that the host's programs have.
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40009").unwrap();
         let _busy: Vec<_> = (40_000..40_004).map(|port| here.serve_tcp(&format!("0.0.0.0:{port}"), "host")).collect();
-        run(&engine, "web", &["-p", "80", "-p", "7:7", "-p", "192.0.2.32:7:8", "-p", "192.0.2.1:9:9/udp"]);
+        engine.sleeper("web", &["-p", "80", "-p", "7:7", "-p", "192.0.2.32:7:8", "-p", "192.0.2.1:9:9/udp"]);
         let chosen = host_port(&engine.ok(&["port", "web", "80"]));
         assert_eq!(chosen, 40_004);
         let taken = |tcp: &str| here.enter(|| std::net::TcpListener::bind(tcp).map(drop)).map_err(|err| err.kind());
@@ -282,7 +256,7 @@ fn held_ports_are_taken_by_nobody_else() {
             assert_eq!(taken("0.0.0.0:9"), Ok(()));
         };
         held();
-        let space = inside(lab, &engine, "web");
+        let space = lab.container(&engine, "web");
         let _web = space.serve_tcp("0.0.0.0:80", "web");
         // On every address, and elsewhere on one of them.
         let (_any, _one) = (space.serve_tcp("0.0.0.0:7", "any"), space.serve_tcp("0.0.0.0:8", "one"));
@@ -318,9 +292,9 @@ fn ports_change_while_the_container_runs() {
     lab::alone(|lab| {
         let (engine, neighbour) = world(lab, &[]);
         let before = residue::listing(&engine);
-        run(&engine, "web", &["-p", "7:7"]);
-        run(&engine, "other", &["-p", "3333:3333"]);
-        let space = inside(lab, &engine, "web");
+        engine.sleeper("web", &["-p", "7:7"]);
+        engine.sleeper("other", &["-p", "3333:3333"]);
+        let space = lab.container(&engine, "web");
         let (echo, web) = (space.serve_echo("0.0.0.0:7"), space.serve_tcp("0.0.0.0:80", "web"));
         let mut flow = neighbour.connect("192.0.2.1:7").unwrap();
         let mut alive = |round: &str| {
@@ -336,7 +310,7 @@ fn ports_change_while_the_container_runs() {
             .iter()
             .map(|(inner, port)| format!("{inner} -> 0.0.0.0:{port}\n{inner} -> [::]:{port}\n"))
             .collect();
-        assert_eq!(both(&engine, &["port", "web"]), all);
+        assert_eq!(engine.both(&["port", "web"]), all);
         let held = lab.here().enter(|| std::net::TcpListener::bind("0.0.0.0:8080").map(drop));
         assert_eq!(held.unwrap_err().kind(), ErrorKind::AddrInUse);
         // Refused whole, as at a start.
@@ -363,7 +337,7 @@ fn ports_change_while_the_container_runs() {
         engine.ok(&["port", "rm", "web", "9001:9001/udp"]);
         alive("a port was removed");
         let rest = all.replace("9001/udp -> 0.0.0.0:9001\n9001/udp -> [::]:9001\n", "");
-        assert_eq!(both(&engine, &["port", "web"]), rest);
+        assert_eq!(engine.both(&["port", "web"]), rest);
         let freed = lab.here().enter(|| std::net::UdpSocket::bind("0.0.0.0:9001").map(drop));
         freed.unwrap();
         // It lasts: over a crash of the engine, and over stop and start.
@@ -374,7 +348,7 @@ fn ports_change_while_the_container_runs() {
         engine.ok(&["stop", "-t", "0", "web"]);
         refused_change(&engine);
         engine.ok(&["start", "web"]);
-        assert_eq!(both(&engine, &["port", "web"]), rest);
+        assert_eq!(engine.both(&["port", "web"]), rest);
         let wished = engine.ok(&["inspect", "-f", "{{json .HostConfig.PortBindings}}", "web"]);
         let wished: serde_json::Value = serde_json::from_str(&wished).unwrap();
         assert_eq!(wished["80/tcp"], serde_json::json!([{ "HostIp": "", "HostPort": "8080" }]));
@@ -382,7 +356,7 @@ fn ports_change_while_the_container_runs() {
         engine.ok(&["port", "rm", "web", "80"]);
         is_refused(&neighbour, "192.0.2.1:8080");
         // Of `-P`, one goes and the others stay, now and later.
-        run(&engine, "all", &["-P", "--expose", "1-3"]);
+        engine.sleeper("all", &["-P", "--expose", "1-3"]);
         engine.ok(&["port", "rm", "all", "2"]);
         let left = engine.ok(&["port", "all"]);
         assert_eq!(left.lines().count(), 4, "{left}");
@@ -409,18 +383,18 @@ fn a_thousand_ports_cost_little() {
         let (engine, neighbour) = world(lab, &[]);
         let before = residue::listing(&engine);
         let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", engine.pid().unwrap())).unwrap().count();
-        run(&engine, "plain", &[]);
+        engine.sleeper("plain", &[]);
         let (rules, open) = (lines_of_rules(), descriptors());
-        run(&engine, "big", &["-p", "20000-20999:20000-20999/udp"]);
+        engine.sleeper("big", &["-p", "20000-20999:20000-20999/udp"]);
         assert_eq!(lines_of_rules(), rules, "rules grow with ports");
         assert!(descriptors() < open + 32, "a descriptor for each of a thousand ports");
-        let space = inside(lab, &engine, "big");
+        let space = lab.container(&engine, "big");
         for port in [20_000, 20_500, 20_999] {
             let _udp = space.serve_udp(&format!("0.0.0.0:{port}"), "big");
             assert!(neighbour.udp(&format!("192.0.2.1:{port}"), "?").unwrap().starts_with("big 192.0.2.2"));
         }
         assert_eq!(
-            both(&engine, &["ps", "--filter", "name=big", "--format", "{{.Ports}}"]),
+            engine.both(&["ps", "--filter", "name=big", "--format", "{{.Ports}}"]),
             "0.0.0.0:20000-20999->20000-20999/udp, [::]:20000-20999->20000-20999/udp\n"
         );
         drop(space);

@@ -19,23 +19,7 @@ fn world(lab: &Lab, flags: &[&str]) -> (Engine, Host) {
 fn run(lab: &Lab, engine: &Engine, name: &str, flags: &[&str]) -> Host {
     let words = [&["run", "-d", "--name", name], flags, &["busybox", "sleep", "1000"]].concat();
     engine.ok(&words);
-    inside(lab, engine, name)
-}
-
-#[track_caller]
-fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(std::path::Path::new(key.trim()))
-}
-
-/// What both commands print for these words, which must be the same.
-#[track_caller]
-fn both(engine: &Engine, words: &[&str]) -> String {
-    let ours = engine.ok(words);
-    if lab::has_docker() {
-        assert_eq!(engine.docker_ok(words), ours, "docker {words:?}");
-    }
-    ours
+    lab.container(engine, name)
 }
 
 /// Nobody is behind that port: the connection is refused, or broken at once.
@@ -65,14 +49,14 @@ fn ipv6_leads_to_a_container_without_it() {
         let flags = ["-p", "8080:80", "-p", "5353:53/udp", "-p", "[2001:db8::1]:81:80", "-p", "[::1]:82:80"];
         let web = run(lab, &engine, "web", &flags);
         assert_eq!(
-            both(&engine, &["port", "web"]),
+            engine.both(&["port", "web"]),
             "53/udp -> 0.0.0.0:5353\n53/udp -> [::]:5353\n80/tcp -> 0.0.0.0:8080\n80/tcp -> [2001:db8::1]:81\n\
              80/tcp -> [::1]:82\n80/tcp -> [::]:8080\n"
         );
-        assert_eq!(both(&engine, &["port", "web", "53/udp"]), "0.0.0.0:5353\n[::]:5353\n");
+        assert_eq!(engine.both(&["port", "web", "53/udp"]), "0.0.0.0:5353\n[::]:5353\n");
         let ports = "{{json (index .NetworkSettings.Ports \"53/udp\")}}";
         assert_eq!(
-            both(&engine, &["inspect", "-f", ports, "web"]).trim(),
+            engine.both(&["inspect", "-f", ports, "web"]).trim(),
             r#"[{"HostIp":"0.0.0.0","HostPort":"5353"},{"HostIp":"::","HostPort":"5353"}]"#
         );
         let served = (web.serve_tcp("0.0.0.0:80", "web"), web.serve_udp("0.0.0.0:53", "dns"));
@@ -334,7 +318,7 @@ fn datagrams_find_a_restarted_container_at_once() {
             }
             drop((served, second));
             engine.ok(&["restart", "-t", "0", "second"]);
-            let second = inside(lab, &engine, "second");
+            let second = lab.container(&engine, "second");
             let _served = second.serve_udp("0.0.0.0:54", "third");
             for client in &clients {
                 until_answered(client, "third", Duration::from_secs(1));

@@ -1,14 +1,13 @@
 //! The resolver on networks of the user's, and the log of what it is asked; through `berth` and `docker`. What every container
 //! finds, whatever network it is on, is in `names.rs`.
 
-use lab::dns::{Manner, Reply};
-use lab::{Engine, Host, Lab};
+use lab::dns::Manner;
+use lab::{Engine, Host, Lab, RESOLVER};
 use serde_json::Value;
 use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const RESOLVER: &str = "127.0.0.11:53";
 const ATTENTIVE: Duration = Duration::from_secs(5);
 
 fn world(lab: &Lab, table: &str) -> (Engine, lab::dns::NameServer) {
@@ -30,18 +29,7 @@ fn start(lab: &Lab, engine: &Engine, name: &str, flags: &[&str]) -> Host {
     } else {
         engine.ok(&words);
     }
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(Path::new(key.trim()))
-}
-
-#[track_caller]
-fn ask(from: &Host, what: &str) -> Reply {
-    from.dns(RESOLVER, what).unwrap_or_else(|err| panic!("{what}: {err}"))
-}
-
-#[track_caller]
-fn answers(from: &Host, what: &str, wanted: &str) {
-    assert_eq!(ask(from, what).to_string(), wanted, "{what}");
+    lab.container(engine, name)
 }
 
 fn reverse6(addr: &str) -> String {
@@ -61,14 +49,14 @@ fn every_kind_of_question_about_a_member() {
         start(lab, &engine, "two", &flags("10.1.0.12", "fd01::12"));
         start(lab, &engine, "three", &flags("10.1.0.13", "fd01::13"));
         // Both families, each by itself; and back.
-        answers(&one, "two", "NOERROR 10.1.0.12");
-        answers(&one, "TWO.App AAAA", "NOERROR fd01::12");
-        answers(&one, "12.0.1.10.in-addr.arpa PTR", "NOERROR two.app");
-        answers(&one, &reverse6("fd01::12"), "NOERROR two.app");
-        answers(&one, &reverse6("fd01::99"), "NXDOMAIN");
+        one.answers("two", "NOERROR 10.1.0.12");
+        one.answers("TWO.App AAAA", "NOERROR fd01::12");
+        one.answers("12.0.1.10.in-addr.arpa PTR", "NOERROR two.app");
+        one.answers(&reverse6("fd01::12"), "NOERROR two.app");
+        one.answers(&reverse6("fd01::99"), "NXDOMAIN");
         // A name has all its addresses, each of them first in its turn: aliases and host names alike.
         for name in ["store", "store AAAA"] {
-            let orders: Vec<Vec<String>> = (0..6).map(|_| ask(&one, name).data).collect();
+            let orders: Vec<Vec<String>> = (0..6).map(|_| one.ask(name).data).collect();
             for (nth, order) in orders.iter().enumerate() {
                 assert_eq!(order.len(), 3, "{name}: {order:?}");
                 assert_eq!(order[0], orders[(nth + 3) % 6][0], "{name}: {orders:?}");
@@ -76,21 +64,21 @@ fn every_kind_of_question_about_a_member() {
             }
         }
         // The asker's own name is its own; others find all who are called so.
-        answers(&one, "same", "NOERROR 10.1.0.11");
+        one.answers("same", "NOERROR 10.1.0.11");
         let other = start(lab, &engine, "other", &["--net", "app"]);
-        assert_eq!(ask(&other, "same").data.len(), 3);
+        assert_eq!(other.ask("same").data.len(), 3);
         // Other types: the name is here, so nothing of it is asked elsewhere.
         for kind in ["MX", "TXT", "SRV", "SOA", "HTTPS", "CAA"] {
-            answers(&one, &format!("two {kind}"), "NOERROR");
-            answers(&one, &format!("two.app {kind}"), "NOERROR");
+            one.answers(&format!("two {kind}"), "NOERROR");
+            one.answers(&format!("two.app {kind}"), "NOERROR");
         }
         assert_eq!(server.asked(), [""; 0]);
-        assert_eq!((ask(&one, "two").ttl, ask(&one, "two").name), (Some(1), "two".to_owned()));
+        assert_eq!((one.ask("two").ttl, one.ask("two").name), (Some(1), "two".to_owned()));
         // Of names that nobody here has, whatever it is.
-        answers(&one, "_http._tcp.web.example SRV", &ask(&other, "_http._tcp.web.example SRV").to_string());
-        answers(&one, "web.example TXT", "NOERROR 11 bytes");
-        answers(&one, "web.example", "NOERROR");
-        answers(&one, "nobody.example", "NXDOMAIN");
+        one.answers("_http._tcp.web.example SRV", &other.ask("_http._tcp.web.example SRV").to_string());
+        one.answers("web.example TXT", "NOERROR 11 bytes");
+        one.answers("web.example", "NOERROR");
+        one.answers("nobody.example", "NXDOMAIN");
         // By datagram and stream, with EDNS and without.
         for (tcp, edns) in [(false, None), (false, Some(1232)), (true, None), (true, Some(4096))] {
             let reply = one.dns_as(RESOLVER, "two", Manner { tcp, edns }).unwrap();
@@ -109,11 +97,11 @@ fn more_addresses_than_a_datagram_holds() {
         let hosts: Vec<String> = (1..=50).map(|n| format!("--add-host=big:10.9.0.{n}")).collect();
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         let one = start(lab, &engine, "one", &[&["--net", "app"], &hosts[..]].concat());
-        answers(&one, "big", "NOERROR truncated");
+        one.answers("big", "NOERROR truncated");
         for (tcp, edns) in [(false, Some(1232)), (true, None)] {
             assert_eq!(one.dns_as(RESOLVER, "big", Manner { tcp, edns }).unwrap().data.len(), 50);
         }
-        answers(&one, "big AAAA", "NOERROR");
+        one.answers("big AAAA", "NOERROR");
         assert_eq!(server.asked(), [""; 0]);
     })
 }
@@ -135,17 +123,17 @@ fn a_name_on_several_networks_is_the_first_ones() {
         let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "asker"]);
         let asker = lab.inside_path(Path::new(key.trim()));
         // The one that leads out, then by their names; each by its own.
-        answers(&asker, "db", "NOERROR 10.3.0.9");
+        asker.answers("db", "NOERROR 10.3.0.9");
         for (name, addr) in [("db.app", "10.1.0.9"), ("db.back", "10.2.0.9"), ("db.zone", "10.3.0.9")] {
-            answers(&asker, name, &format!("NOERROR {addr}"));
+            asker.answers(name, &format!("NOERROR {addr}"));
         }
         engine.ok(&["network", "disconnect", "zone", "asker"]);
-        answers(&asker, "db", "NOERROR 10.1.0.9");
-        answers(&asker, "db3", "NXDOMAIN");
+        asker.answers("db", "NOERROR 10.1.0.9");
+        asker.answers("db3", "NXDOMAIN");
         engine.ok(&["stop", "-t", "0", "db1"]);
-        answers(&asker, "db", "NOERROR 10.2.0.9");
+        asker.answers("db", "NOERROR 10.2.0.9");
         engine.ok(&["network", "disconnect", "back", "asker"]);
-        answers(&asker, "db", "NXDOMAIN");
+        asker.answers("db", "NXDOMAIN");
         assert_eq!(server.asked(), [""; 0]);
     })
 }
@@ -156,22 +144,22 @@ fn ipv6_alone_closed_networks_and_servers_of_ones_own() {
         let (engine, server) = world(lab, "web.example A 192.0.2.80");
         engine.ok(&["network", "create", "--ipv4=false", "--ipv6", "--subnet", "fd06::/64", "six"]);
         let one = start(lab, &engine, "one", &["--net", "six", "--ip6", "fd06::11"]);
-        answers(&one, "one AAAA", "NOERROR fd06::11");
-        answers(&one, "one", "NOERROR");
-        answers(&one, &reverse6("fd06::11"), "NOERROR one.six");
+        one.answers("one AAAA", "NOERROR fd06::11");
+        one.answers("one", "NOERROR");
+        one.answers(&reverse6("fd06::11"), "NOERROR one.six");
         // The host's server is asked from the host, whatever family the container has.
-        answers(&one, "web.example", "NOERROR 192.0.2.80");
+        one.answers("web.example", "NOERROR 192.0.2.80");
         server.forget();
         // Without a way out nobody is asked, unless the user names somebody; here a neighbour.
         engine.ok(&["network", "create", "--internal", "--subnet", "10.5.0.0/24", "vault"]);
         let keeper = start(lab, &engine, "keeper", &["--net", "vault", "--ip", "10.5.0.53"]);
         let inner = keeper.serve_dns("10.5.0.53:53", "web.example A 10.5.0.80");
         let closed = start(lab, &engine, "closed", &["--net", "vault"]);
-        answers(&closed, "web.example", "SERVFAIL");
-        answers(&closed, "keeper", "NOERROR 10.5.0.53");
+        closed.answers("web.example", "SERVFAIL");
+        closed.answers("keeper", "NOERROR 10.5.0.53");
         let own = start(lab, &engine, "own", &["--net", "vault", "--dns", "10.5.0.53", "--dns-search", "example"]);
-        answers(&own, "web.example", "NOERROR 10.5.0.80");
-        answers(&own, "keeper", "NOERROR 10.5.0.53");
+        own.answers("web.example", "NOERROR 10.5.0.80");
+        own.answers("keeper", "NOERROR 10.5.0.53");
         let out = engine.ok(&["exec", "own", "nslookup", "web"]);
         assert!(out.contains("Address: 10.5.0.80"), "{out}");
         assert_eq!(server.asked(), [""; 0]);
@@ -190,11 +178,11 @@ fn a_link_is_another_name_for_one_container_alone() {
         let links = ["--net", "app", "--link", "db:sql", "--link", "later", "--link", "far:away"];
         let one = start(lab, &engine, "one", &links);
         let other = start(lab, &engine, "other", &["--net", "app"]);
-        answers(&one, "sql", "NOERROR 10.1.0.10");
+        one.answers("sql", "NOERROR 10.1.0.10");
         // For nobody else, for nobody who is not there, and not over to another network.
-        answers(&other, "sql", "NXDOMAIN");
+        other.answers("sql", "NXDOMAIN");
         for name in ["later", "away"] {
-            answers(&one, name, "NXDOMAIN");
+            one.answers(name, "NXDOMAIN");
         }
         assert_eq!(server.asked(), [""; 0]);
         // Names alone: no variables, no lines, no way that was not there.
@@ -202,14 +190,14 @@ fn a_link_is_another_name_for_one_container_alone() {
         assert!(!engine.ok(&["exec", "one", "cat", "/etc/hosts"]).contains("sql"));
         // It follows whoever has the name, also a container that comes after it.
         engine.ok(&["rm", "-f", "db"]);
-        answers(&one, "sql", "NXDOMAIN");
+        one.answers("sql", "NXDOMAIN");
         start(lab, &engine, "db", &["--net", "app", "--ip", "10.1.0.20"]);
         start(lab, &engine, "later", &["--net", "app", "--ip", "10.1.0.30"]);
-        answers(&one, "sql", "NOERROR 10.1.0.20");
-        answers(&one, "later", "NOERROR 10.1.0.30");
+        one.answers("sql", "NOERROR 10.1.0.20");
+        one.answers("later", "NOERROR 10.1.0.30");
         // It comes and goes with the place that it is of.
         engine.ok(&["network", "connect", "--link", "far:away", "back", "one"]);
-        answers(&one, "away", "NOERROR 10.2.0.10");
+        one.answers("away", "NOERROR 10.2.0.10");
         let shown = |network: &str| {
             let format = format!("{{{{json .NetworkSettings.Networks.{network}.Links}}}}");
             engine.ok(&["inspect", "-f", &format, "one"]).trim().to_owned()
@@ -217,11 +205,11 @@ fn a_link_is_another_name_for_one_container_alone() {
         assert_eq!(shown("back"), r#"["far:away"]"#);
         assert_eq!(shown("app"), r#"["db:sql","later:later","far:away"]"#);
         engine.ok(&["network", "disconnect", "back", "one"]);
-        answers(&one, "away", "NXDOMAIN");
+        one.answers("away", "NXDOMAIN");
         engine.kill9();
         engine.start_again();
         lab::wait_for("the resolver", ATTENTIVE, || one.dns(RESOLVER, "sql").ok());
-        answers(&one, "sql", "NOERROR 10.1.0.20");
+        one.answers("sql", "NOERROR 10.1.0.20");
         let out = engine.berth(&["network", "connect", "--link", "db:sql", "bridge", "other"]);
         let says = "links are only supported for user-defined networks";
         assert!(out.code == 1 && out.stderr.contains(says), "{out:?}");
@@ -236,7 +224,7 @@ fn follows(from: &Host, what: &str, wanted: &str, act: impl Fn(), back: impl Fn(
     for _ in 0..4 {
         act();
         let since = Instant::now();
-        lab::wait_for(wanted, ATTENTIVE, || (ask(from, what).to_string() == wanted).then_some(()));
+        lab::wait_for(wanted, ATTENTIVE, || (from.ask(what).to_string() == wanted).then_some(()));
         best = best.min(since.elapsed());
         back();
         if best < Duration::from_millis(50) {
@@ -294,10 +282,10 @@ fn what_is_asked_can_be_read() {
         let deaf = start(lab, &engine, "deaf", &["--net", "app", "--dns", "10.1.0.99"]);
         engine.ok(&["run", "-d", "--name", "guest", "--net", "container:web", "busybox", "sleep", "1000"]);
         for what in ["DB", "web", "test", "10.0.1.10.in-addr.arpa PTR", "absent AAAA", "localhost"] {
-            ask(&web, what);
+            web.ask(what);
         }
         for what in ["web.example", "web.example", "no.example TXT", "gone.example"] {
-            ask(&web, what);
+            web.ask(what);
         }
         server.be_silent(true);
         std::thread::sleep(Duration::from_millis(1100));
@@ -333,7 +321,7 @@ fn what_is_asked_can_be_read() {
         assert!(times.is_sorted() && times[0].starts_with("20") && times[0].ends_with('Z'), "{times:?}");
         // Who shares its network asks from there; all together; and as people read it.
         assert_eq!(log(&engine, &["guest"]).len(), lines.len());
-        ask(&deaf, "db");
+        deaf.ask("db");
         let everybody: Vec<String> = log(&engine, &[]).iter().map(shown).collect();
         assert!(
             everybody.len() == lines.len() + 1 && everybody.last().unwrap().starts_with("deaf db A"),
@@ -345,14 +333,14 @@ fn what_is_asked_can_be_read() {
         // What comes, as it comes, and of nobody else.
         let following = engine.spawn(&["network", "dns-log", "-f", "--format", "{{.Name}}", "deaf"]);
         lab::wait_for("the past", ATTENTIVE, || (following.stdout() == "db\n").then_some(()));
-        ask(&web, "db");
-        ask(&deaf, "two.localhost AAAA");
-        ask(&deaf, "web");
+        web.ask("db");
+        deaf.ask("two.localhost AAAA");
+        deaf.ask("web");
         lab::wait_for("the news", ATTENTIVE, || (following.stdout() == "db\ntwo.localhost\nweb\n").then_some(()));
         drop(following);
         // Of each only the last are kept, however many it asks, and others' stay.
         for n in 0..150 {
-            ask(&web, &format!("n{n}.localhost"));
+            web.ask(&format!("n{n}.localhost"));
         }
         let lines = log(&engine, &["web"]);
         assert_eq!((lines.len(), &lines[0]["Name"]), (100, &"n50.localhost".into()));

@@ -22,6 +22,8 @@
 
 /// Runs the calling test again, alone in fresh namespaces.
 mod alone;
+/// What most tests ask of an engine by its commands.
+mod asking;
 /// `busybox:latest` as an archive of `docker save`, made from Debian's static busybox.
 pub mod busybox;
 /// Control groups on version 1, 2 and hybrid hosts.
@@ -60,6 +62,7 @@ mod topology;
 mod wire;
 
 pub use alone::{alone, alone_for};
+pub use asking::RESOLVER;
 pub use command::{Output, Running, run};
 pub use engine::{Engine, binaries, has_docker};
 pub use host::Host;

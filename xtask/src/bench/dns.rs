@@ -139,12 +139,11 @@ fn berth(lab: &Lab, engine: &Engine) -> Result<Contender> {
     let mut places = Vec::new();
     for nth in 0..MANY {
         let name = format!("c{nth}");
-        engine.ok(&["run", "-d", "--name", &name, "--network", "names", "busybox", "sleep", "10000"]);
-        let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", &name]);
-        places.push(lab.inside_path(Path::new(key.trim())));
+        engine.sleeper(&name, &["--network", "names"]);
+        places.push(lab.container(engine, &name));
     }
     let clock = Clock::of_resolver(engine)?;
-    Ok(Contender { name: BERTH.into(), places, server: "127.0.0.11:53".into(), clock })
+    Ok(Contender { name: BERTH.into(), places, server: lab::RESOLVER.into(), clock })
 }
 
 fn of_docker(lab: &Lab, docker: &Docker) -> Result<Contender> {
@@ -159,7 +158,7 @@ fn of_docker(lab: &Lab, docker: &Docker) -> Result<Contender> {
     }
     let version = said(docker.command(&["version", "-f", "{{.Server.Version}}"]))?;
     let clock = Clock::Process(docker.pid);
-    Ok(Contender { name: format!("docker {version}"), places, server: "127.0.0.11:53".into(), clock })
+    Ok(Contender { name: format!("docker {version}"), places, server: lab::RESOLVER.into(), clock })
 }
 
 fn of_podman(lab: &Lab, podman: &Podman) -> Result<Contender> {

@@ -69,10 +69,6 @@ fn rules(lab: &Lab) -> usize {
     ruleset.matches("{\"rule\":").count()
 }
 
-fn told(engine: &Engine, what: &str, name: &str) -> String {
-    engine.ok(&["inspect", "-f", what, name]).trim().to_owned()
-}
-
 /// A source of the link, and where its engine keeps its file of names.
 struct Source {
     host: Host,
@@ -90,13 +86,13 @@ struct Known {
 fn restarts(lab: &Lab, engine: &Engine, last: u32, rounds: u32) -> Result<String> {
     let sources: Vec<Source> = (1..=last)
         .map(|nth| {
-            let of = told(engine, "{{.NetworkSettings.SandboxKey}} {{.Id}}", &format!("c{nth}"));
+            let of = engine.told("{{.NetworkSettings.SandboxKey}} {{.Id}}", &format!("c{nth}"));
             let (key, id) = of.split_once(' ').context("two words")?;
             let file = engine.data_root().join("containers").join(id).join("hosts");
             Ok(Source { host: lab.inside_path(key.as_ref()), file })
         })
         .collect::<Result<_>>()?;
-    let addr = told(engine, "{{.NetworkSettings.Networks.bridge.IPAddress}}", "db");
+    let addr = engine.told("{{.NetworkSettings.Networks.bridge.IPAddress}}", "db");
     let line = format!("{addr}\tdb ");
     let to = SocketAddr::new(addr.parse().with_context(|| format!("{addr:?} is no address"))?, 3306);
     let (mut known, mut whole) = (Known::default(), Vec::new());
@@ -121,7 +117,7 @@ fn restarts(lab: &Lab, engine: &Engine, last: u32, rounds: u32) -> Result<String
             });
             let asked = SystemTime::now();
             engine.ok(&["start", "db"]);
-            let text = told(engine, "{{.State.StartedAt}}", "db");
+            let text = engine.told("{{.State.StartedAt}}", "db");
             let started = moment(lab, &text)?;
             let since = |at: SystemTime| match at.duration_since(started) {
                 Ok(later) => later.as_secs_f64(),

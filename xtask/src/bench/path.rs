@@ -145,9 +145,8 @@ fn look_at_no_frames(host: &Host) -> Result<()> {
 
 /// A container that sleeps, as a place to serve from.
 pub fn container(lab: &Lab, engine: &Engine, name: &str, flags: &[&str]) -> Host {
-    engine.ok(&[&["run", "-d", "--name", name], flags, &["busybox", "sleep", "100000"]].concat());
-    let key = engine.ok(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", name]);
-    lab.inside_path(std::path::Path::new(key.trim()))
+    engine.sleeper(name, flags);
+    lab.container(engine, name)
 }
 
 fn run(lab: &Lab, rounds: u32) -> Result<String> {

@@ -1,4 +1,4 @@
-use crate::asking::{SOON, inside, sleeper, sleeping, told, world};
+use crate::asking::{SOON, sleeping, world};
 use lab::{Engine, Lab};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn a_start_waits_for_whoever_has_the_name() {
         let want = "its link db:sql waits for tcp:3306, and after 200ms nobody is called db on the network app";
         assert!(text.contains(want), "{text}");
         // One of that name elsewhere is somebody else.
-        sleeper(&engine, "db", &["--net", "back"]);
+        engine.sleeper("db", &["--net", "back"]);
         let text = refused("wait=tcp:3306,timeout=200ms");
         assert!(text.contains(want), "{text}");
         engine.ok(&["rm", "-f", "db"]);
@@ -55,10 +55,10 @@ fn a_start_waits_for_whoever_has_the_name() {
         let mut start = engine.spawn(&sleeping("run", "web", &link));
         lab::wait_for("a start that waits", SOON, || engine.log().contains("targets=\"sql-server\"").then_some(()));
         // By an alias of its own.
-        sleeper(&engine, "mysql", &["--net", "app", "--network-alias", "sql-server"]);
+        engine.sleeper("mysql", &["--net", "app", "--network-alias", "sql-server"]);
         std::thread::sleep(Duration::from_millis(300));
         assert!(start.is_running());
-        let _served = inside(lab, &engine, "mysql").serve_tcp("0.0.0.0:3306", "db");
+        let _served = lab.container(&engine, "mysql").serve_tcp("0.0.0.0:3306", "db");
         assert_eq!(start.wait(SOON).code, 0, "{}", start.stderr());
         if lab::has_docker() {
             engine.docker_ok(&sleeping("run", "other", &["--net", "app", "--link", "sql-server:sql,wait=tcp/3306"]));
@@ -74,11 +74,11 @@ fn names_are_watched_and_may_be_required() {
         let run = ["run", "-d", "--name", "db", "--net", "app", "--expose", "3306", "busybox", "sh", "-c", serve];
         engine.ok(&run);
         let links = ["--link", "db:sql,wait=exposed,required=true", "--link", "later"];
-        sleeper(&engine, "web", &[&["--init", "--net", "app"], &links[..]].concat());
+        engine.sleeper("web", &[&["--init", "--net", "app"], &links[..]].concat());
         becomes(&engine, "app sql ready\napp later target down\n");
         let out = engine.berth(&["link", "check", "web"]);
         assert_eq!((out.code, out.stdout), (1, "db as sql: ready\nlater as later: target down\n".to_owned()));
-        sleeper(&engine, "later", &["--net", "app"]);
+        engine.sleeper("later", &["--net", "app"]);
         becomes(&engine, "app sql ready\napp later ready\n");
         assert_eq!(engine.berth(&["link", "check", "web"]).code, 0);
         let said = engine.json("/containers/web/json")["HostConfig"]["BerthLinks"].clone();
@@ -91,10 +91,10 @@ fn names_are_watched_and_may_be_required() {
         becomes(&engine, "app sql ready\napp later ready\n");
         engine.ok(&["rm", "-f", "later"]);
         becomes(&engine, "app sql ready\napp later target down\n");
-        assert_eq!(told(&engine, "{{.State.Status}}", "web"), "running");
+        assert_eq!(engine.told("{{.State.Status}}", "web"), "running");
         engine.ok(&["rm", "-f", "db"]);
         lab::wait_for("the end of the source", SOON, || {
-            (told(&engine, "{{.State.Status}}", "web") == "exited").then_some(())
+            (engine.told("{{.State.Status}}", "web") == "exited").then_some(())
         });
         // Another one of that name is as good.
         engine.ok(&run);

@@ -1,4 +1,4 @@
-use crate::asking::{SOON, addr4, inside, sleeper, sleeping, told, world};
+use crate::asking::{SOON, addr4, sleeping, world};
 use lab::{Engine, Running};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn pins(engine: &Engine) -> Vec<PathBuf> {
 fn words_that_say_nothing_are_refused_with_their_rule() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
-        sleeper(&engine, "db", &[]);
+        engine.sleeper("db", &[]);
         for (words, want) in [
             ("wait=udp:53", "wait=udp:53: it is tcp:PORT[+PORT…], exposed or healthy"),
             ("wait=tcp:70000", "\"70000\" is no port; a port is a number from 1 to 65535"),
@@ -65,13 +65,13 @@ fn words_that_say_nothing_are_refused_with_their_rule() {
 fn a_start_waits_for_ports_and_asks_from_inside() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
-        sleeper(&engine, "db", &["--expose", "3306"]);
-        let db = inside(lab, &engine, "db");
+        engine.sleeper("db", &["--expose", "3306"]);
+        let db = lab.container(&engine, "db");
         let mut start = waiting(&engine, "wait=tcp:3306+3307");
         let _one = db.serve_tcp("0.0.0.0:3306", "db");
         std::thread::sleep(Duration::from_millis(600));
         assert!(start.is_running(), "one of two ports is enough: {}", start.stderr());
-        assert_eq!(told(&engine, "{{.State.Status}} {{.State.Pid}}", "web"), "created 0");
+        assert_eq!(engine.told("{{.State.Status}} {{.State.Pid}}", "web"), "created 0");
         let two = db.serve_tcp("0.0.0.0:3307", "db");
         let answered = Instant::now();
         let out = start.wait(SOON);
@@ -93,15 +93,15 @@ fn a_start_waits_for_ports_and_asks_from_inside() {
 fn who_waits_in_vain_is_told_what_was_seen() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
-        sleeper(&engine, "db", &["--expose", "3306", "--expose", "3307", "--health-cmd", "false"]);
-        let (db, at) = (inside(lab, &engine, "db"), addr4(&engine, "db"));
+        engine.sleeper("db", &["--expose", "3306", "--expose", "3307", "--health-cmd", "false"]);
+        let (db, at) = (lab.container(&engine, "db"), addr4(&engine, "db"));
         let _served = db.serve_tcp("0.0.0.0:3306", "db");
         let refused = |words: &str, left: usize| {
             let began = Instant::now();
             let link = format!("db:sql,{words}");
             let out = engine.berth(&sleeping("run", "web", &["--link", &link]));
             assert!(out.code == 125, "{out:?}");
-            let told = told(&engine, "{{.State.Status}} {{.State.Error}}", "web");
+            let told = engine.told("{{.State.Status}} {{.State.Error}}", "web");
             let text = out.stderr.split("daemon: ").last().unwrap_or_default().trim().to_owned();
             let text = text.lines().next().unwrap_or_default().to_owned();
             assert_eq!(told, format!("created {text}"));
@@ -133,8 +133,8 @@ fn who_waits_in_vain_is_told_what_was_seen() {
 fn what_a_source_cannot_reach_is_not_there_for_it() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
-        sleeper(&engine, "db", &["--expose", "3306"]);
-        let (db, at) = (inside(lab, &engine, "db"), addr4(&engine, "db"));
+        engine.sleeper("db", &["--expose", "3306"]);
+        let (db, at) = (lab.container(&engine, "db"), addr4(&engine, "db"));
         let of_db = pins(&engine);
         let mut start = waiting(&engine, "wait=tcp:3306,timeout=2s");
         let of_web = pins(&engine).into_iter().find(|pin| !of_db.contains(pin)).unwrap();
@@ -152,8 +152,8 @@ fn what_a_source_cannot_reach_is_not_there_for_it() {
 fn a_link_that_is_the_only_way_is_the_one_that_is_tried() {
     lab::alone(|lab| {
         let engine = world(lab, &["--icc=false"]);
-        sleeper(&engine, "db", &["--expose", "3306"]);
-        let db = inside(lab, &engine, "db");
+        engine.sleeper("db", &["--expose", "3306"]);
+        let db = lab.container(&engine, "db");
         let _served = [db.serve_tcp("0.0.0.0:3306", "db"), db.serve_tcp("0.0.0.0:3307", "db")];
         engine.ok(&sleeping("run", "web", &["--link", "db:sql,wait=exposed"]));
         let out = engine.berth(&sleeping("run", "other", &["--link", "db:sql,wait=tcp:3306+3307,timeout=3s"]));
@@ -200,7 +200,7 @@ fn a_target_may_be_started_after_its_source() {
 fn a_start_that_waits_is_given_up() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
-        sleeper(&engine, "db", &[]);
+        engine.sleeper("db", &[]);
         let is_left = |name: &str| engine.berth(&["inspect", name]).code == 0;
         for words in [&["stop", "web"][..], &["kill", "web"], &["rm", "-f", "web"]] {
             let mut start = engine.spawn(&sleeping("run", "web", &["--link", "db:sql,wait=tcp:3306,timeout=1h"]));
@@ -208,7 +208,7 @@ fn a_start_that_waits_is_given_up() {
             lab::wait_for("a sandbox", SOON, waits);
             std::thread::sleep(Duration::from_millis(200));
             let began = Instant::now();
-            assert_eq!(told(&engine, "{{.State.Status}}", "web"), "created");
+            assert_eq!(engine.told("{{.State.Status}}", "web"), "created");
             assert_eq!(engine.ok(&["link", "ls", "--format", "{{.Alias}} {{.State}}"]), "sql source waits\n");
             for held in [
                 &["pause", "web"][..],
@@ -236,7 +236,7 @@ fn a_start_that_waits_is_given_up() {
         lab::wait_for("a sandbox", SOON, || (pins(&engine).len() == 2).then_some(()));
         start.kill();
         lab::wait_for("the end of a start that nobody wants", SOON, || (pins(&engine).len() == 1).then_some(()));
-        assert_eq!(told(&engine, "{{.State.Status}}", "web"), "created");
+        assert_eq!(engine.told("{{.State.Status}}", "web"), "created");
         // Nor does an engine that comes back.
         let waits = || engine.log().matches("waits for what it is linked to").count();
         let before = waits();
@@ -246,7 +246,7 @@ fn a_start_that_waits_is_given_up() {
         start.kill();
         engine.start_again();
         assert_eq!(pins(&engine).len(), 1);
-        let _served = inside(lab, &engine, "db").serve_tcp("0.0.0.0:3306", "db");
+        let _served = lab.container(&engine, "db").serve_tcp("0.0.0.0:3306", "db");
         engine.ok(&["start", "web"]);
     });
 }

@@ -1,4 +1,4 @@
-use crate::asking::{SOON, addr4, inside, sleeper, sleeping, told, world};
+use crate::asking::{SOON, addr4, sleeping, world};
 use lab::{Engine, Running};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ fn a_target_that_is_killed_is_known_to_be_down_within_a_second() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
         server(&engine, "db", &[]);
-        sleeper(&engine, "web", &["--link", "db:sql"]);
+        engine.sleeper("web", &["--link", "db:sql"]);
         becomes(&engine, "web sql ready");
         let told = Told::of(&engine);
         let mut seen = told.until(0, "link ready: web sql db: ready", SOON);
@@ -88,9 +88,9 @@ fn a_target_that_is_killed_is_known_to_be_down_within_a_second() {
 fn a_server_that_ends_is_seen_though_its_container_runs() {
     lab::alone(|lab| {
         let engine = world(lab, &["--ipv6", "--bip6", "fd00:7::1/64"]);
-        sleeper(&engine, "db", &["--expose", "3306", "--expose", "53/udp"]);
-        sleeper(&engine, "web", &["--link", "db:sql"]);
-        let (db, told) = (inside(lab, &engine, "db"), Told::of(&engine));
+        engine.sleeper("db", &["--expose", "3306", "--expose", "53/udp"]);
+        engine.sleeper("web", &["--link", "db:sql"]);
+        let (db, told) = (lab.container(&engine, "db"), Told::of(&engine));
         let mut seen = told.until(0, "link broken: web sql db: not listening", SOON);
         for addr in ["0.0.0.0:3306", "[::]:3306", &format!("{}:3306", addr4(&engine, "db"))] {
             let served = db.serve_tcp(addr, "db");
@@ -115,9 +115,9 @@ fn a_server_that_ends_is_seen_though_its_container_runs() {
 fn a_check_connects_as_the_source_would() {
     lab::alone(|lab| {
         let engine = world(lab, &["--icc=false"]);
-        sleeper(&engine, "db", &["--expose", "3306"]);
-        sleeper(&engine, "web", &["--link", "db:sql", "--link", "db"]);
-        let db = inside(lab, &engine, "db");
+        engine.sleeper("db", &["--expose", "3306"]);
+        engine.sleeper("web", &["--link", "db:sql", "--link", "db"]);
+        let db = lab.container(&engine, "db");
         let served = db.serve_tcp("0.0.0.0:3306", "db");
         let out = engine.berth(&["link", "check", "web"]);
         assert_eq!((out.code, out.stdout), (0, "db as sql: ready\ndb as db: ready\n".to_owned()));
@@ -139,7 +139,7 @@ fn a_check_connects_as_the_source_would() {
         engine.ok(&["stop", "-t", "0", "web"]);
         let out = engine.berth(&["link", "check", "web"]);
         assert!(out.code == 1 && out.stderr.contains("is not running"), "{out:?}");
-        sleeper(&engine, "plain", &[]);
+        engine.sleeper("plain", &[]);
         assert_eq!(engine.ok(&["link", "check", "plain"]), "");
     });
 }
@@ -150,15 +150,15 @@ fn a_target_with_another_address_makes_variables_stale() {
         let few = ["--bip", "172.30.0.1/24", "--fixed-cidr", "172.30.0.8/30"];
         let engine = world(lab, &few);
         server(&engine, "db", &[]);
-        sleeper(&engine, "web", &["--link", "db:sql"]);
+        engine.sleeper("web", &["--link", "db:sql"]);
         for name in ["fill0", "fill1"] {
-            sleeper(&engine, name, &[]);
+            engine.sleeper(name, &[]);
         }
         becomes(&engine, "web sql ready");
         let told = Told::of(&engine);
         let seen = told.until(0, "link ready: web sql db: ready", SOON);
         engine.ok(&["kill", "db"]);
-        sleeper(&engine, "stranger", &[]);
+        engine.sleeper("stranger", &[]);
         engine.ok(&["rm", "-f", "fill0"]);
         engine.ok(&["start", "db"]);
         let stale = "address changed since start: variables are stale";
@@ -181,13 +181,13 @@ fn a_source_that_is_told_no_variables_has_none_that_could_be_stale() {
         let few = ["--bip", "172.30.0.1/24", "--fixed-cidr", "172.30.0.8/30", "--link-env=off"];
         let engine = world(lab, &few);
         server(&engine, "db", &[]);
-        sleeper(&engine, "web", &["--link", "db:sql"]);
+        engine.sleeper("web", &["--link", "db:sql"]);
         for name in ["fill0", "fill1"] {
-            sleeper(&engine, name, &[]);
+            engine.sleeper(name, &[]);
         }
         let before = addr4(&engine, "db");
         engine.ok(&["kill", "db"]);
-        sleeper(&engine, "stranger", &[]);
+        engine.sleeper("stranger", &[]);
         engine.ok(&["rm", "-f", "fill0"]);
         engine.ok(&["start", "db"]);
         assert_ne!(addr4(&engine, "db"), before);
@@ -201,8 +201,8 @@ fn a_source_that_cannot_do_without_its_target_is_stopped() {
         let engine = world(lab, &[]);
         server(&engine, "db", &[]);
         engine.ok(&sleeping("run", "web", &["--init", "--restart", "always", "--link", "db:sql,required=true"]));
-        sleeper(&engine, "other", &["--link", "db:sql"]);
-        let status = |name: &str| told(&engine, "{{.State.Status}}", name);
+        engine.sleeper("other", &["--link", "db:sql"]);
+        let status = |name: &str| engine.told("{{.State.Status}}", name);
         // One that comes back at once has not gone.
         engine.ok(&["restart", "-t", "0", "db"]);
         becomes(&engine, "other sql ready\nweb sql ready");
@@ -216,7 +216,7 @@ fn a_source_that_cannot_do_without_its_target_is_stopped() {
         // While no engine is there, too.
         engine.ok(&["start", "db", "web"]);
         becomes(&engine, "other sql ready\nweb sql ready");
-        let pid = told(&engine, "{{.State.Pid}}", "db");
+        let pid = engine.told("{{.State.Pid}}", "db");
         engine.kill9();
         lab.here().ok(&["kill", "-9", &pid]);
         engine.start_again();
@@ -240,19 +240,18 @@ fn a_target_that_its_restart_policy_brings_back_has_not_gone() {
         let again = ["run", "-d", "--name", "db", "--restart", "on-failure:1", "busybox", "sh", "-c"];
         let lives = "while [ ! -e /end ]; do sleep 0.1; done; rm /end; exit 3";
         engine.ok(&[&again[..], &[lives]].concat());
-        sleeper(&engine, "web", &["--init", "--link", "db:sql,required=true"]);
+        engine.sleeper("web", &["--init", "--link", "db:sql,required=true"]);
         becomes(&engine, "web sql ready");
-        let started = told(&engine, "{{.State.StartedAt}}", "db");
+        let started = engine.told("{{.State.StartedAt}}", "db");
         engine.ok(&["exec", "db", "touch", "/end"]);
         lab::wait_for("the restart", SOON, || {
-            (told(&engine, "{{.State.StartedAt}} {{.State.Status}}", "db") != format!("{started} running"))
-                .then_some(())
+            (engine.told("{{.State.StartedAt}} {{.State.Status}}", "db") != format!("{started} running")).then_some(())
         });
         becomes(&engine, "web sql ready");
-        assert_eq!(told(&engine, "{{.State.Status}}", "web"), "running");
+        assert_eq!(engine.told("{{.State.Status}}", "web"), "running");
         engine.ok(&["exec", "db", "touch", "/end"]);
         lab::wait_for("the end of the source", SOON, || {
-            (told(&engine, "{{.State.Status}}", "web") == "exited").then_some(())
+            (engine.told("{{.State.Status}}", "web") == "exited").then_some(())
         });
     });
 }
@@ -262,9 +261,9 @@ fn a_source_may_be_frozen_until_its_target_is_back() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
         server(&engine, "db", &[]);
-        sleeper(&engine, "web", &["--link", "db:sql,wait=exposed,required=true,on-loss=pause"]);
+        engine.sleeper("web", &["--link", "db:sql,wait=exposed,required=true,on-loss=pause"]);
         becomes(&engine, "web sql ready");
-        let status = || told(&engine, "{{.State.Status}}", "web");
+        let status = || engine.told("{{.State.Status}}", "web");
         let is = |want: &str| {
             lab::wait_for(&format!("{want}, and it is {}", status()), SOON, || (status() == want).then_some(()));
         };
@@ -311,7 +310,7 @@ fn a_listing_says_all_and_goes_on() {
         let engine = world(lab, &[]);
         server(&engine, "db", &["--expose", "53/udp"]);
         let words = "wait=exposed,timeout=90s,required=true,on-loss=pause";
-        sleeper(&engine, "web", &["--link", &format!("db:sql,{words}"), "--link", "db"]);
+        engine.sleeper("web", &["--link", &format!("db:sql,{words}"), "--link", "db"]);
         becomes(&engine, "web sql ready\nweb db ready");
         let table = engine.ok(&["link", "ls"]);
         let mut lines = table.lines();
@@ -326,7 +325,7 @@ fn a_listing_says_all_and_goes_on() {
             serde_json::from_str(engine.ok(&["link", "ls", "--format", "json", "web"]).lines().next().unwrap())
                 .unwrap();
         assert_eq!((&json["Words"], &json["Alias"]), (&words.replace("90s", "1m30s").into(), &"sql".into()));
-        assert_eq!(json["TargetID"], told(&engine, "{{slice .Id 0 12}}", "db"));
+        assert_eq!(json["TargetID"], engine.told("{{slice .Id 0 12}}", "db"));
         let all = engine.json("/berth/links?source=web");
         assert_eq!((all.as_array().unwrap().len(), &all[1]["Ports"]), (2, &serde_json::json!(["53/udp", "3306/tcp"])));
         assert_eq!(engine.json("/berth/links?source=db"), serde_json::json!([]));

@@ -41,28 +41,12 @@ pub fn world(lab: &Lab, flags: &[&str]) -> Engine {
     engine
 }
 
-/// Starts a container that sleeps.
-#[track_caller]
-pub fn sleeper(engine: &Engine, name: &str, flags: &[&str]) {
-    By::Berth.sleeper(engine, name, flags);
-}
-
-#[track_caller]
-pub fn told(engine: &Engine, what: &str, name: &str) -> String {
-    engine.ok(&["inspect", "-f", what, name]).trim().to_owned()
-}
-
 pub fn addr4(engine: &Engine, name: &str) -> String {
-    told(engine, "{{.NetworkSettings.Networks.bridge.IPAddress}}", name)
+    engine.told("{{.NetworkSettings.Networks.bridge.IPAddress}}", name)
 }
 
 pub fn addr6(engine: &Engine, name: &str) -> String {
-    told(engine, "{{.NetworkSettings.Networks.bridge.GlobalIPv6Address}}", name)
-}
-
-/// A container's network, as a place to speak from.
-pub fn inside(lab: &Lab, engine: &Engine, name: &str) -> Host {
-    lab.inside_path(std::path::Path::new(&told(engine, "{{.NetworkSettings.SandboxKey}}", name)))
+    engine.told("{{.NetworkSettings.Networks.bridge.GlobalIPv6Address}}", name)
 }
 
 /// Which of these can be connected to; asked side by side, for a refusal takes its time.

@@ -1,6 +1,6 @@
 //! Faults of links that Docker's engines show (row A11.28 a–h), and that are not here; under `--icc=false`, in both families.
 
-use crate::asking::{addr4, addr6, all, hosts, inside, reached, sleeper, told, world};
+use crate::asking::{addr4, addr6, all, hosts, reached, world};
 use lab::{Engine, Host, Lab};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,13 +36,13 @@ impl Drop for Done<'_> {
 fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306"]);
-        sleeper(&engine, "web", &["--link", "db:db", "--link", "db:sql", "--add-host", "db:10.9.9.9"]);
-        sleeper(&engine, "fill0", &[]);
-        sleeper(&engine, "fill1", &[]);
-        let web = inside(lab, &engine, "web");
-        let host = told(&engine, "{{.Config.Hostname}}", "db");
-        let file = engine.data_root().join("containers").join(told(&engine, "{{.Id}}", "web")).join("hosts");
+        engine.sleeper("db", &["--expose", "3306"]);
+        engine.sleeper("web", &["--link", "db:db", "--link", "db:sql", "--add-host", "db:10.9.9.9"]);
+        engine.sleeper("fill0", &[]);
+        engine.sleeper("fill1", &[]);
+        let web = lab.container(&engine, "web");
+        let host = engine.told("{{.Config.Hostname}}", "db");
+        let file = engine.data_root().join("containers").join(engine.told("{{.Id}}", "web")).join("hosts");
         engine.ok(&["exec", "web", "sh", "-c", "printf '10.8.8.8\\tmine\\n' >> /etc/hosts"]);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
             for turn in 0..3 {
                 let old = at(&engine, "db", 3306);
                 let mut under_way = {
-                    let db = inside(lab, &engine, "db");
+                    let db = lab.container(&engine, "db");
                     let _served = db.serve_echo("[::]:3306");
                     old.clone().map(|to| web.connect(&to).unwrap())
                 };
@@ -72,7 +72,7 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
                 let answer = engine.berth(&["exec", "web", "nslookup", "sql"]).stdout;
                 assert!(!answer.contains("172.30.0."), "{answer}");
                 let stranger = format!("stranger{turn}");
-                sleeper(&engine, &stranger, &["--expose", "3306"]);
+                engine.sleeper(&stranger, &["--expose", "3306"]);
                 assert_eq!(at(&engine, &stranger, 3306), old, "the stranger has another address");
                 engine.ok(&["rm", "-f", &format!("fill{turn}")]);
                 let started = Instant::now();
@@ -90,7 +90,7 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
                 for addr in [addr4(&engine, "db"), addr6(&engine, "db")] {
                     assert!(answer.contains(&format!("Address: {addr}\n")), "{addr} is not in {answer}");
                 }
-                let (db, other) = (inside(lab, &engine, "db"), inside(lab, &engine, &stranger));
+                let (db, other) = (lab.container(&engine, "db"), lab.container(&engine, &stranger));
                 let _served = [db.serve_tcp("[::]:3306", "db"), other.serve_tcp("[::]:3306", "stranger")];
                 let wanted = [true, true, false, false];
                 assert_eq!(reached(&asks(&web, &[new, old.clone()])), wanted, "to the target, to the stranger");
@@ -113,9 +113,9 @@ fn a_target_with_another_address_is_followed_and_a_stranger_gets_nothing() {
 fn the_targets_port_is_no_way_back() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306", "--expose", "3306/udp"]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
-        let (db, web) = (inside(lab, &engine, "db"), inside(lab, &engine, "web"));
+        engine.sleeper("db", &["--expose", "3306", "--expose", "3306/udp"]);
+        engine.sleeper("web", &["--link", "db:db"]);
+        let (db, web) = (lab.container(&engine, "db"), lab.container(&engine, "web"));
         let _served = [web.serve_tcp("[::]:9", "web"), web.serve_tcp("[::]:3306", "web")];
         // So that the two know each other.
         let served = db.serve_tcp("[::]:3306", "db");
@@ -140,9 +140,9 @@ fn the_targets_port_is_no_way_back() {
 fn exec_works_while_a_target_is_stopped() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306"]);
+        engine.sleeper("db", &["--expose", "3306"]);
         let health = ["--health-cmd", "touch /checked", "--health-interval", "300ms"];
-        sleeper(&engine, "web", &[&health[..], &["--link", "db:db"]].concat());
+        engine.sleeper("web", &[&health[..], &["--link", "db:db"]].concat());
         let addr = addr4(&engine, "db");
         engine.ok(&["stop", "-t", "0", "db"]);
         // Neither is its health.
@@ -150,7 +150,7 @@ fn exec_works_while_a_target_is_stopped() {
         lab::wait_for("a check", Duration::from_secs(5), || {
             (engine.berth(&["exec", "web", "test", "-e", "/checked"]).code == 0).then_some(())
         });
-        assert_eq!(told(&engine, "{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "web"), "healthy 0");
+        assert_eq!(engine.told("{{.State.Health.Status}} {{.State.Health.FailingStreak}}", "web"), "healthy 0");
         for by in all() {
             let env = by.ok(&engine, &["exec", "web", "env"]);
             assert!(env.contains(&format!("DB_PORT_3306_TCP_ADDR={addr}\n")), "{env}");
@@ -175,9 +175,9 @@ fn transfer(web: &Host, to: &str) -> (std::net::TcpStream, Vec<u8>) {
 fn links_outlive_the_engine() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306"]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
-        let (db, web) = (inside(lab, &engine, "db"), inside(lab, &engine, "web"));
+        engine.sleeper("db", &["--expose", "3306"]);
+        engine.sleeper("web", &["--link", "db:db"]);
+        let (db, web) = (lab.container(&engine, "db"), lab.container(&engine, "web"));
         let served = db.serve_echo("[::]:3306");
         let table = || lab.here().ok(&["nft", "list", "ruleset"]);
         let elements =
@@ -251,8 +251,8 @@ fn a_transfer_ends_with_its_target_and_begins_anew() {
         let engine = tight(lab);
         let serve = "while true; do yes | nc -l -p 3306; done";
         engine.ok(&["run", "-d", "--name", "db", "--expose", "3306", "busybox", "sh", "-c", serve]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
-        let web = inside(lab, &engine, "web");
+        engine.sleeper("web", &["--link", "db:db"]);
+        let web = lab.container(&engine, "web");
         for (nth, words) in [&["restart", "-t", "0", "db"][..], &["kill", "db"]].iter().enumerate() {
             let to = format!("{}:3306", addr4(&engine, "db"));
             let (mut flow, mut room) = lab::wait_for("a transfer", Duration::from_secs(5), || {
@@ -280,15 +280,15 @@ fn a_transfer_ends_with_its_target_and_begins_anew() {
 fn nothing_is_left_of_a_link() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306", "--expose", "100-199"]);
+        engine.sleeper("db", &["--expose", "3306", "--expose", "100-199"]);
         let listed = || {
             let sets = ["links4", "links6"].map(|set| lab.here().ok(&["nft", "list", "set", "inet", "berth", set]));
             sets.concat().matches("--link").count()
         };
-        let routes = || inside(lab, &engine, "db").ok(&["sh", "-c", "ip route; ip -6 route"]);
+        let routes = || lab.container(&engine, "db").ok(&["sh", "-c", "ip route; ip -6 route"]);
         let bare = routes();
         for turn in 0..3 {
-            sleeper(&engine, "web", &["--link", "db:db"]);
+            engine.sleeper("web", &["--link", "db:db"]);
             assert_eq!(listed(), 2 * 101);
             assert_ne!(routes(), bare);
             match turn {
@@ -311,9 +311,9 @@ fn nothing_is_left_of_a_link() {
         lab.here().ok(&["nft", "add", "element", "inet", "berth", "links4", &element]);
         engine.ok(&["run", "-d", "--name", "web", "--link", "db:db", "busybox", "sleep", "99"]);
         assert_eq!(addr4(&engine, "web"), web);
-        let inner = inside(lab, &engine, "db");
+        let inner = lab.container(&engine, "db");
         let _served = inner.serve_tcp("[::]:3306", "db");
-        let source = inside(lab, &engine, "web");
+        let source = lab.container(&engine, "web");
         assert_eq!(reached(&asks(&source, &[at(&engine, "db", 3306)])), [true, true]);
     });
 }
@@ -323,7 +323,7 @@ fn nothing_is_left_of_a_link() {
 fn a_route_of_a_containers_own_is_in_no_links_way() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306", "--cap-add", "NET_ADMIN"]);
+        engine.sleeper("db", &["--expose", "3306", "--cap-add", "NET_ADMIN"]);
         let gateways = ["172.30.0.1", "fd00:7::1"];
         // Whatever addresses are given next, ours are to be theirs too.
         for (nth, way) in ["via", "dev", "blackhole"].into_iter().enumerate() {
@@ -339,11 +339,11 @@ fn a_route_of_a_containers_own_is_in_no_links_way() {
                 engine.ok(&words);
             }
         }
-        let db = inside(lab, &engine, "db");
+        let db = lab.container(&engine, "db");
         let _served = db.serve_tcp("[::]:3306", "db");
         for name in ["one", "two", "three"] {
-            sleeper(&engine, name, &["--link", "db:db"]);
-            let source = inside(lab, &engine, name);
+            engine.sleeper(name, &["--link", "db:db"]);
+            let source = lab.container(&engine, name);
             assert_eq!(reached(&asks(&source, &[at(&engine, "db", 3306)])), [true, true], "{name}");
         }
     });
@@ -355,17 +355,17 @@ fn a_route_of_a_containers_own_is_in_no_links_way() {
 fn a_targets_start_is_known_at_once() {
     lab::alone(|lab| {
         let engine = tight(lab);
-        sleeper(&engine, "db", &["--expose", "3306", "--restart", "always"]);
-        sleeper(&engine, "web", &["--link", "db:db"]);
-        sleeper(&engine, "fill0", &[]);
-        sleeper(&engine, "fill1", &[]);
-        let (web, first) = (inside(lab, &engine, "web"), addr4(&engine, "db"));
-        let file = engine.data_root().join("containers").join(told(&engine, "{{.Id}}", "web")).join("hosts");
+        engine.sleeper("db", &["--expose", "3306", "--restart", "always"]);
+        engine.sleeper("web", &["--link", "db:db"]);
+        engine.sleeper("fill0", &[]);
+        engine.sleeper("fill1", &[]);
+        let (web, first) = (lab.container(&engine, "web"), addr4(&engine, "db"));
+        let file = engine.data_root().join("containers").join(engine.told("{{.Id}}", "web")).join("hosts");
         let mut took = Vec::new();
         // When it was started, and its addresses, in one word: each question takes its time.
         let now = || {
             let place = "{{with .NetworkSettings.Networks.bridge}}{{.IPAddress}},{{.GlobalIPv6Address}}{{end}}";
-            let text = told(&engine, &format!("{{{{.State.StartedAt}}}},{place}"), "db");
+            let text = engine.told(&format!("{{{{.State.StartedAt}}}},{place}"), "db");
             let words: Vec<String> = text.split(',').map(str::to_owned).collect();
             <[String; 3]>::try_from(words).unwrap_or_else(|words| panic!("{words:?}"))
         };
@@ -391,7 +391,7 @@ fn a_targets_start_is_known_at_once() {
             known("by hand", now());
             // By its policy.
             let [before, ..] = now();
-            lab.here().ok(&["kill", "-9", &told(&engine, "{{.State.Pid}}", "db")]);
+            lab.here().ok(&["kill", "-9", &engine.told("{{.State.Pid}}", "db")]);
             let again = lab::wait_for("its policy", Duration::from_secs(10), || {
                 Some(now()).filter(|[started, four, _]| *started != before && !four.is_empty())
             });
@@ -399,7 +399,7 @@ fn a_targets_start_is_known_at_once() {
             // With another address.
             engine.ok(&["stop", "-t", "0", "db"]);
             // Somebody has its old one, and another is free.
-            sleeper(&engine, &format!("fill{}", turn + 2), &[]);
+            engine.sleeper(&format!("fill{}", turn + 2), &[]);
             engine.ok(&["rm", "-f", &format!("fill{turn}")]);
             engine.ok(&["start", "db"]);
             known(&format!("with another address, {turn}"), now());

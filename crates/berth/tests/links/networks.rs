@@ -1,6 +1,6 @@
 //! Links on networks of the user's: another name for one container alone, and nothing else (row A11.21).
 
-use crate::asking::{By, all, hosts, inside, reached, sleeper, told, world};
+use crate::asking::{By, all, hosts, reached, world};
 use lab::{Engine, Host, Lab};
 use serde_json::json;
 use std::time::Duration;
@@ -34,15 +34,15 @@ fn a_link_on_a_network_is_a_name_for_its_source_alone() {
         let (engine, server) = networks(lab);
         let run = |by: By, name: &str, flags: &[&str]| {
             by.sleeper(&engine, name, flags);
-            inside(lab, &engine, name)
+            lab.container(&engine, name)
         };
-        sleeper(&engine, "other", &["--net", "app", "--ip", "10.1.0.9"]);
-        let other = inside(lab, &engine, "other");
+        engine.sleeper("other", &["--net", "app", "--ip", "10.1.0.9"]);
+        let other = lab.container(&engine, "other");
         for by in all() {
-            sleeper(&engine, "db", &["--net", "app", "--ip", "10.1.0.10", "--expose", "3306", "-e", "SECRET=1"]);
+            engine.sleeper("db", &["--net", "app", "--ip", "10.1.0.10", "--expose", "3306", "-e", "SECRET=1"]);
             // A target of each sort: by its name and its id, one that was made and not started, one that is not there.
             engine.ok(&["create", "--name", "idle", "--net", "app", "--ip", "10.1.0.11", "busybox", "sleep", "1000"]);
-            let id = told(&engine, "{{.Id}}", "db");
+            let id = engine.told("{{.Id}}", "db");
             let links =
                 ["--link", "db:sql", "--link", &format!("{id}:whole"), "--link", "idle", "--link", "later:next"];
             let web = run(by, "web", &[&["--net", "app"], &links[..]].concat());
@@ -71,7 +71,7 @@ fn a_link_on_a_network_is_a_name_for_its_source_alone() {
             // Targets come, go and come back.
             engine.ok(&["start", "idle"]);
             assert_eq!(answer(&web, "idle"), found("10.1.0.11"));
-            sleeper(&engine, "later", &["--net", "app", "--ip", "10.1.0.12"]);
+            engine.sleeper("later", &["--net", "app", "--ip", "10.1.0.12"]);
             assert_eq!(answer(&web, "next"), found("10.1.0.12"));
             engine.ok(&["stop", "-t", "0", "db"]);
             assert_eq!((answer(&web, "sql"), answer(&web, "whole")), (NOBODY.into(), NOBODY.into()));
@@ -79,13 +79,13 @@ fn a_link_on_a_network_is_a_name_for_its_source_alone() {
             assert_eq!(answer(&web, "sql"), found("10.1.0.10"));
             // Another one of that name is what is meant then.
             engine.ok(&["rm", "-f", "db"]);
-            sleeper(&engine, "db", &["--net", "app", "--ip", "10.1.0.13"]);
+            engine.sleeper("db", &["--net", "app", "--ip", "10.1.0.13"]);
             assert_eq!(answer(&web, "sql"), found("10.1.0.13"));
             // Its source is started anew, and the engine.
             engine.ok(&["restart", "-t", "0", "web"]);
             engine.kill9();
             engine.start_again();
-            let web = inside(lab, &engine, "web");
+            let web = lab.container(&engine, "web");
             let back = || web.dns("127.0.0.11:53", "sql").ok().map(|reply| reply.to_string());
             assert_eq!(lab::wait_for("the resolver", Duration::from_secs(5), back), found("10.1.0.13"));
             engine.ok(&["rm", "-f", "web", "db", "idle", "later"]);
@@ -98,18 +98,18 @@ fn a_link_on_a_network_is_a_name_for_its_source_alone() {
 fn links_come_with_a_place_and_go_with_it() {
     lab::alone(|lab| {
         let (engine, server) = networks(lab);
-        sleeper(&engine, "db", &["--net", "app", "--ip", "10.1.0.10"]);
+        engine.sleeper("db", &["--net", "app", "--ip", "10.1.0.10"]);
         for by in all() {
             // Across networks it is nobody's name.
-            sleeper(&engine, "far", &["--net", "back", "--link", "db:sql"]);
-            let far = inside(lab, &engine, "far");
+            engine.sleeper("far", &["--net", "back", "--link", "db:sql"]);
+            let far = lab.container(&engine, "far");
             assert_eq!(answer(&far, "sql"), NOBODY);
             // One more place, with links of its own.
             by.ok(&engine, &["network", "connect", "--link", "db:late", "--link", "db", "app", "far"]);
             assert_eq!((answer(&far, "late"), answer(&far, "late.app")), (found("10.1.0.10"), found("10.1.0.10")));
             assert_eq!(answer(&far, "sql"), NOBODY, "that one is of the network back");
             let links =
-                |network: &str| told(&engine, &format!("{{{{.NetworkSettings.Networks.{network}.Links}}}}"), "far");
+                |network: &str| engine.told(&format!("{{{{.NetworkSettings.Networks.{network}.Links}}}}"), "far");
             assert_eq!((links("app"), links("back")), ("[db:late db:db]".into(), "[db:sql]".into()));
             engine.ok(&["network", "connect", "--ip", "10.2.0.10", "back", "db"]);
             assert_eq!(answer(&far, "sql"), found("10.2.0.10"));
@@ -123,7 +123,7 @@ fn links_come_with_a_place_and_go_with_it() {
             engine.ok(&["stop", "-t", "0", "far"]);
             by.ok(&engine, &["network", "connect", "--link", "db:late", "app", "far"]);
             engine.ok(&["start", "far"]);
-            assert_eq!(answer(&inside(lab, &engine, "far"), "late"), found("10.1.0.10"));
+            assert_eq!(answer(&lab.container(&engine, "far"), "late"), found("10.1.0.10"));
             for (link, network, code, says) in [
                 ("a:b:c", "app", 125, "bad format for links: a:b:c"),
                 (":b", "app", 1, "bad format for links: :b"),
@@ -143,7 +143,7 @@ fn links_come_with_a_place_and_go_with_it() {
         let (status, text) = engine.http("POST", "/containers/create?name=api", &body.to_string());
         assert_eq!(status, 201, "{text}");
         engine.ok(&["start", "api"]);
-        let api = inside(lab, &engine, "api");
+        let api = lab.container(&engine, "api");
         for (name, wanted) in [("one", found("10.1.0.10")), ("both", found("10.1.0.10")), ("two", NOBODY.into())] {
             assert_eq!(answer(&api, name), wanted, "{name}");
         }
@@ -162,11 +162,11 @@ fn a_name_opens_nothing() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
         engine.ok(&["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "apart"]);
-        sleeper(&engine, "db", &["--net", "apart", "--expose", "80"]);
-        sleeper(&engine, "web", &["--net", "apart", "--link", "db:sql"]);
-        let (db, web) = (inside(lab, &engine, "db"), inside(lab, &engine, "web"));
+        engine.sleeper("db", &["--net", "apart", "--expose", "80"]);
+        engine.sleeper("web", &["--net", "apart", "--link", "db:sql"]);
+        let (db, web) = (lab.container(&engine, "db"), lab.container(&engine, "web"));
         let _served = db.serve_tcp("0.0.0.0:80", "db");
-        let addr = told(&engine, "{{.NetworkSettings.Networks.apart.IPAddress}}", "db");
+        let addr = engine.told("{{.NetworkSettings.Networks.apart.IPAddress}}", "db");
         assert_eq!(answer(&web, "sql"), found(&addr));
         assert_eq!(reached(&[(&web, format!("{addr}:80"))]), [false]);
         assert!(!lab.here().ok(&["nft", "list", "ruleset"]).contains("--link"));

@@ -1,6 +1,6 @@
 //! What users know of links: what a source is told and whom it reaches (rows A11; S51–S68).
 
-use crate::asking::{addr4, addr6, all, hosts, inside, reached, sleeper, told, world};
+use crate::asking::{addr4, addr6, all, hosts, reached, world};
 use lab::{Engine, Host};
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ fn a_link_tells_its_source_where_the_target_is() {
             );
             by.ok(&engine, &["run", "-d", "--name", "buggyProgram", "busybox", "sleep", "99"]);
             let addr = addr4(&engine, "importantData");
-            let id = told(&engine, "{{.Config.Hostname}}", "importantData");
+            let id = engine.told("{{.Config.Hostname}}", "importantData");
             assert_eq!(by.ok(&engine, &["exec", "importantWebapp", "nc", "db", "3306"]), "mysql\n");
             assert_eq!(hosts(&engine, "importantWebapp", "db"), [format!("{addr} db {id} importantData")]);
             let env = variables(&by.ok(&engine, &["exec", "importantWebapp", "env"]));
@@ -102,7 +102,7 @@ fn a_link_tells_its_source_where_the_target_is() {
             let (database, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 env.into_iter().partition(|(name, _)| name.starts_with("DATABASE_"));
             assert_eq!(database, want);
-            assert_eq!(rest["HOSTNAME"], told(&engine, "{{slice .Id 0 12}}", "reverent_snyder"));
+            assert_eq!(rest["HOSTNAME"], engine.told("{{slice .Id 0 12}}", "reverent_snyder"));
             assert_eq!((rest["TERM"].as_str(), rest["HOME"].as_str()), ("xterm", "/root"));
             let others: Vec<&str> = rest.keys().map(String::as_str).collect();
             assert_eq!(others, ["HOME", "HOSTNAME", "PATH", "PWD", "SHLVL", "TERM"]);
@@ -136,9 +136,9 @@ fn variables_of_targets_and_their_owners() {
     lab::alone(|lab| {
         let engine = world(lab, &["--ipv6"]);
         let given = ["-e", "MYSQL_ROOT_PASSWORD=secret", "-e", "HOME=/x", "--expose", "6379-6381"];
-        sleeper(&engine, "my-data.base", &given);
-        let id = told(&engine, "{{.Id}}", "my-data.base");
-        sleeper(&engine, "bare", &[]);
+        engine.sleeper("my-data.base", &given);
+        let id = engine.told("{{.Id}}", "my-data.base");
+        engine.sleeper("bare", &[]);
         engine.ok(&["commit", "-c", "EXPOSE 7000", "-c", "ENV FROM_IMAGE=1", "bare", "with-port"]);
         engine.ok(&["run", "-d", "--name", "ports", "-p", "127.0.0.1::8000/udp", "with-port", "sleep", "1000"]);
         for by in all() {
@@ -171,7 +171,7 @@ fn variables_of_targets_and_their_owners() {
             assert_eq!(of_it, [(&"BARE_NAME".to_owned(), &"/src/bare".to_owned())]);
         }
         // One line of names for each family, the shorter where alias and name are one.
-        sleeper(&engine, "two", &["--link", "my-data.base", "--add-host", "db:10.9.9.9", "--link", "my-data.base:db"]);
+        engine.sleeper("two", &["--link", "my-data.base", "--add-host", "db:10.9.9.9", "--link", "my-data.base:db"]);
         let (four, six, host) = (addr4(&engine, "my-data.base"), addr6(&engine, "my-data.base"), &id[..12]);
         assert_eq!(
             hosts(&engine, "two", "db"),
@@ -191,8 +191,8 @@ fn variables_of_targets_and_their_owners() {
                 format!("{six}\tmy-data.base {host}"),
                 format!("{four}\tdb {host} my-data.base"),
                 format!("{six}\tdb {host} my-data.base"),
-                format!("{}\t{}", addr4(&engine, "two"), told(&engine, "{{.Config.Hostname}}", "two")),
-                format!("{}\t{}", addr6(&engine, "two"), told(&engine, "{{.Config.Hostname}}", "two")),
+                format!("{}\t{}", addr4(&engine, "two"), engine.told("{{.Config.Hostname}}", "two")),
+                format!("{}\t{}", addr6(&engine, "two"), engine.told("{{.Config.Hostname}}", "two")),
             ]
         );
         engine.ok(&["rm", "-f", "two"]);
@@ -201,7 +201,7 @@ fn variables_of_targets_and_their_owners() {
             engine.stop();
             let other = lab.engine(&["--link-env", told]);
             other.load_busybox();
-            sleeper(&other, "db", &["-e", "PASSWORD=secret", "--expose", "80"]);
+            other.sleeper("db", &["-e", "PASSWORD=secret", "--expose", "80"]);
             let env = variables(&other.ok(&["run", "--rm", "--link", "db", "busybox", "env"]));
             assert_eq!((env.contains_key("DB_ENV_PASSWORD"), env.contains_key("DB_PORT")), (secret, ports), "{told}");
             other.ok(&["rm", "-f", "db"]);
@@ -216,12 +216,12 @@ fn variables_of_targets_and_their_owners() {
 fn what_cannot_be_linked_is_refused() {
     lab::alone(|lab| {
         let engine = world(lab, &[]);
-        sleeper(&engine, "aa", &[]);
-        sleeper(&engine, "open", &["--net", "host"]);
-        sleeper(&engine, "closed", &["--net", "none"]);
-        sleeper(&engine, "beside", &["--net", "container:open"]);
+        engine.sleeper("aa", &[]);
+        engine.sleeper("open", &["--net", "host"]);
+        engine.sleeper("closed", &["--net", "none"]);
+        engine.sleeper("beside", &["--net", "container:open"]);
         engine.ok(&["create", "--name", "idle", "busybox"]);
-        let closed = told(&engine, "{{.Id}}", "closed");
+        let closed = engine.told("{{.Id}}", "closed");
         let host = "conflicting options: host type networking can't be used with links. This would result in undefined behavior";
         let flag = "invalid argument \"aa:b:c\" for \"--link\" flag: bad format for links: aa:b:c";
         let create = |flags: &[&str], says: &str| {
@@ -275,7 +275,7 @@ fn what_cannot_be_linked_is_refused() {
             }
         }
         // Made while the target runs, started after it has ended; and the other way round.
-        sleeper(&engine, "later", &[]);
+        engine.sleeper("later", &[]);
         engine.ok(&["create", "--name", "src", "--link", "later:db", "busybox", "sleep", "1000"]);
         engine.ok(&["stop", "-t", "0", "later"]);
         let out = engine.berth(&["start", "src"]);
@@ -287,11 +287,11 @@ fn what_cannot_be_linked_is_refused() {
         engine.ok(&["start", "src"]);
         assert_eq!(hosts(&engine, "src", "db").len(), 1);
         // Whoever shares a network is reached by the one whose network it is.
-        sleeper(&engine, "guest", &["--net", "container:aa"]);
-        sleeper(&engine, "asker", &["--link", "guest:g"]);
+        engine.sleeper("guest", &["--net", "container:aa"]);
+        engine.sleeper("asker", &["--link", "guest:g"]);
         assert_eq!(
             hosts(&engine, "asker", "g"),
-            [format!("{} g {} aa", addr4(&engine, "aa"), told(&engine, "{{.Config.Hostname}}", "aa"))]
+            [format!("{} g {} aa", addr4(&engine, "aa"), engine.told("{{.Config.Hostname}}", "aa"))]
         );
     });
 }
@@ -301,9 +301,9 @@ fn what_cannot_be_linked_is_refused() {
 fn links_are_shown_renamed_and_removed() {
     lab::alone(|lab| {
         let engine = world(lab, &["--icc=false"]);
-        sleeper(&engine, "aa", &["--expose", "80"]);
-        sleeper(&engine, "bb", &["--expose", "80"]);
-        sleeper(&engine, "src", &["--link", "aa:db", "--link", "bb"]);
+        engine.sleeper("aa", &["--expose", "80"]);
+        engine.sleeper("bb", &["--expose", "80"]);
+        engine.sleeper("src", &["--link", "aa:db", "--link", "bb"]);
         for by in all() {
             assert_eq!(
                 by.ok(&engine, &["inspect", "-f", "{{.HostConfig.Links}}", "src"]),
@@ -317,18 +317,18 @@ fn links_are_shown_renamed_and_removed() {
             assert_eq!(names(&["--no-trunc"]), "aa,src/db\n");
             assert_eq!(names(&[]), "aa\n");
         }
-        assert_eq!(told(&engine, "{{.HostConfig.Links}}", "aa"), "[]");
-        let (a, b, src) = (inside(lab, &engine, "aa"), inside(lab, &engine, "bb"), inside(lab, &engine, "src"));
+        assert_eq!(engine.told("{{.HostConfig.Links}}", "aa"), "[]");
+        let (a, b, src) = (lab.container(&engine, "aa"), lab.container(&engine, "bb"), lab.container(&engine, "src"));
         let _served = [a.serve_tcp("0.0.0.0:80", "aa"), b.serve_tcp("0.0.0.0:80", "bb")];
         let to = |name: &str| format!("{}:80", addr4(&engine, name));
         assert!(src.tcp(&to("aa")).unwrap().starts_with("aa "));
         // Another name: for people and files; the link is to the container.
-        let host = told(&engine, "{{.Config.Hostname}}", "aa");
+        let host = engine.told("{{.Config.Hostname}}", "aa");
         for by in all() {
             by.ok(&engine, &["rename", "aa", "renamed"]);
-            assert_eq!(told(&engine, "{{.HostConfig.Links}}", "src"), "[/renamed:/src/db /bb:/src/bb]");
+            assert_eq!(engine.told("{{.HostConfig.Links}}", "src"), "[/renamed:/src/db /bb:/src/bb]");
             by.ok(&engine, &["rename", "renamed", "aa"]);
-            assert_eq!(told(&engine, "{{.HostConfig.Links}}", "src"), "[/aa:/src/db /bb:/src/bb]");
+            assert_eq!(engine.told("{{.HostConfig.Links}}", "src"), "[/aa:/src/db /bb:/src/bb]");
         }
         engine.ok(&["rename", "aa", "renamed"]);
         assert_eq!(hosts(&engine, "src", "db"), [format!("{} db {host} renamed", addr4(&engine, "renamed"))]);
@@ -343,7 +343,7 @@ fn links_are_shown_renamed_and_removed() {
         if !lab::has_docker() {
             engine.ok(&["rm", "--link", "src/bb"]);
         }
-        assert_eq!(told(&engine, "{{.HostConfig.Links}}", "src"), "[]");
+        assert_eq!(engine.told("{{.HostConfig.Links}}", "src"), "[]");
         assert_eq!((hosts(&engine, "src", "db"), hosts(&engine, "src", "bb")), (vec![], vec![]));
         assert_eq!(reached(&[(&src, to("renamed")), (&src, to("bb"))]), [false, false]);
         let mut said = String::new();
@@ -364,7 +364,7 @@ fn links_are_shown_renamed_and_removed() {
             assert_eq!(hosts(&engine, "two", "db"), [format!("{} db {host} renamed", addr4(&engine, "renamed"))]);
             let env = variables(&engine.ok(&["exec", "two", "env"]));
             assert_eq!(env["DB_PORT"], format!("tcp://{}", to("renamed")));
-            let two = inside(lab, &engine, "two");
+            let two = lab.container(&engine, "two");
             assert_eq!(reached(&[(&two, to("renamed")), (&two, to("bb"))]), [true, true]);
             // The first goes: the second takes its place.
             engine.ok(&["rm", "--link", "two/db"]);
@@ -373,9 +373,9 @@ fn links_are_shown_renamed_and_removed() {
             engine.ok(&["rm", "-f", "two"]);
         }
         // A target that is removed takes its links along.
-        sleeper(&engine, "last", &["--link", "bb:db"]);
+        engine.sleeper("last", &["--link", "bb:db"]);
         engine.ok(&["rm", "-f", "bb"]);
-        assert_eq!(told(&engine, "{{.HostConfig.Links}}", "last"), "[]");
+        assert_eq!(engine.told("{{.HostConfig.Links}}", "last"), "[]");
         engine.ok(&["restart", "-t", "0", "last"]);
     });
 }
@@ -390,11 +390,11 @@ fn a_link_opens_exactly_what_the_target_exposes() {
             by.sleeper(&engine, "db", &["--expose", "3306", "--expose", "53/udp", "--link", "far:far"]);
             by.sleeper(&engine, "web", &["--link", "db:db"]);
             by.sleeper(&engine, "other", &[]);
-            let place = |name: &str| (inside(lab, &engine, name), addr4(&engine, name), addr6(&engine, name));
+            let place = |name: &str| (lab.container(&engine, name), addr4(&engine, name), addr6(&engine, name));
             let (db, db4, db6) = place("db");
             let (far, far4, far6) = place("far");
             let (web, web4, web6) = place("web");
-            let other = inside(lab, &engine, "other");
+            let other = lab.container(&engine, "other");
             let _served: Vec<_> = ["3306", "3307", "9"]
                 .iter()
                 .flat_map(|port| [&db, &far, &web].map(|of| of.serve_tcp(&format!("[::]:{port}"), "here")))
@@ -433,7 +433,7 @@ fn a_link_opens_exactly_what_the_target_exposes() {
             by.sleeper(&engine, "db", &["--expose", "3306", "--expose", "9"]);
             by.sleeper(&engine, "web", &["--link", "db:db"]);
             let (db, db4, db6) = place("db");
-            let web = inside(lab, &engine, "web");
+            let web = lab.container(&engine, "web");
             let _served = [db.serve_tcp("[::]:9", "nine"), db.serve_tcp("[::]:3307", "no")];
             let asks: Vec<_> =
                 at(&db4, &db6, "9").into_iter().chain(at(&db4, &db6, "3307")).map(|to| (&web, to)).collect();
@@ -451,9 +451,9 @@ fn after_a_reboot_targets_come_first() {
         let always = ["--restart", "always", "--expose", "80"];
         // Of several, the last of a chain has the most to wait for.
         let names = ["last", "more", "some", "first"];
-        sleeper(&engine, "last", &always);
+        engine.sleeper("last", &always);
         for pair in names.windows(2) {
-            sleeper(&engine, pair[1], &[&always[..], &["--link", &format!("{}:next", pair[0])]].concat());
+            engine.sleeper(pair[1], &[&always[..], &["--link", &format!("{}:next", pair[0])]].concat());
         }
         engine.kill9();
         // What a reboot takes: processes, namespaces, the run directory.
@@ -467,13 +467,13 @@ fn after_a_reboot_targets_come_first() {
         lab::wait_for("all to run", std::time::Duration::from_secs(10), || {
             (engine.ok(&["ps", "-q"]).lines().count() == names.len()).then_some(())
         });
-        let started = names.map(|name| told(&engine, "{{.State.StartedAt}}", name));
+        let started = names.map(|name| engine.told("{{.State.StartedAt}}", name));
         assert!(started.is_sorted(), "{names:?} {started:?}");
         for pair in names.windows(2) {
             let line = format!(
                 "{} next {} {}",
                 addr4(&engine, pair[0]),
-                told(&engine, "{{.Config.Hostname}}", pair[0]),
+                engine.told("{{.Config.Hostname}}", pair[0]),
                 pair[0]
             );
             assert_eq!(hosts(&engine, pair[1], "next"), [line]);
