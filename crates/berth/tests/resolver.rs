@@ -349,7 +349,11 @@ fn what_is_asked_can_be_read() {
         engine.ok(&["rename", "deaf", "dumb"]);
         assert_eq!(log(&engine, &["dumb"])[0]["Container"], "dumb");
         engine.ok(&["run", "-d", "--name", "open", "--net", "host", "busybox", "sleep", "1000"]);
+        // Who follows one that stops has heard all.
+        let mut following = engine.spawn(&["network", "dns-log", "-f", "--format", "{{.Type}}", "dumb"]);
+        lab::wait_for("the past", ATTENTIVE, || (following.stdout().lines().count() == 3).then_some(()));
         engine.ok(&["stop", "-t", "0", "dumb"]);
+        assert_eq!(following.wait(ATTENTIVE).code, 0);
         for (name, says) in [
             ("open", "container open asks no questions here: it does not run, or is on no network of berth's"),
             ("dumb", "container dumb asks no questions here"),

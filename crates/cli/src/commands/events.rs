@@ -3,11 +3,11 @@
 use clap::Arg;
 use serde_json::Value;
 
+use super::lines::Lines;
 use super::row::{self, text};
 use super::{Ask, logs};
 use crate::failure::Failure;
 use crate::flags::{self, Flags, LONG, text as text_flag};
-use crate::template::{Missing, Template, json_text, unescape};
 use crate::wire::Call;
 use crate::{human, printer};
 
@@ -28,29 +28,14 @@ pub async fn events(ask: &Ask<'_>) -> Result<u8, Failure> {
         None => Ok(None),
         Some(text) => logs::moment(text, row::now()).map(Some).map_err(Failure::Refused),
     };
-    let template = match m.get("format").filter(|format| !format.is_empty()) {
-        None => None,
-        Some("json") => Some(None),
-        Some(format) => {
-            let parsed = Template::parse(&unescape(format))
-                .map_err(|why| Failure::Exit { text: format!("Error parsing format: {why}"), code: 64 })?;
-            Some(Some(parsed))
-        }
-    };
+    let lines = Lines::read(m.get("format"), "Error parsing format")?;
     let call = Call::get("/events")
         .query_if("since", at("since")?)
         .query_if("until", at("until")?)
         .query_if("filters", row::filters(m));
     let mut messages = ask.wire.stream(call).await?.values();
     while let Some(event) = messages.next().await? {
-        let line = match &template {
-            None => line(&event),
-            Some(None) => json_text(&event),
-            Some(Some(template)) => template
-                .print(&event, Missing::Message)
-                .map_err(|why| Failure::refused(format!("failed to execute template: {why}")))?,
-        };
-        printer::line(&line);
+        printer::line(&lines.line(&event, line)?);
     }
     Ok(0)
 }
@@ -76,6 +61,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::template::{Missing, Template, json_text};
 
     #[test]
     fn templates_know_the_names_of_dockers_go_type() {

@@ -4,10 +4,11 @@ use clap::Arg;
 use serde_json::Value;
 
 use super::Ask;
+use super::lines::Lines;
 use crate::failure::Failure;
 use crate::flags::{Flags, LONG, switch, text};
 use crate::printer;
-use crate::template::{Missing, Template, unescape};
+use crate::template::Missing;
 use crate::wire::{Call, escape};
 
 fn format_flag() -> Arg {
@@ -106,15 +107,7 @@ pub async fn volume(ask: &Ask<'_>) -> Result<u8, Failure> {
 }
 
 async fn inspect(ask: &Ask<'_>, kinds: &[Kind], size: bool) -> Result<u8, Failure> {
-    let template = match ask.m.get("format").filter(|format| !format.is_empty()) {
-        None => None,
-        Some("json") => Some(None),
-        Some(format) => {
-            let parsed = Template::parse(&unescape(format))
-                .map_err(|why| Failure::Exit { text: format!("template parsing error: {why}"), code: 64 })?;
-            Some(Some(parsed))
-        }
-    };
+    let lines = Lines::read(ask.m.get("format"), "template parsing error")?;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     'names: for name in &ask.args {
         for &kind in kinds {
@@ -134,12 +127,12 @@ async fn inspect(ask: &Ask<'_>, kinds: &[Kind], size: bool) -> Result<u8, Failur
         }
         failed.push(format!("Error: No such object: {name}"));
     }
-    match template {
-        None => printer::line(&indented(&format!("[{}]", found.join(",")))),
-        Some(None) => {
+    match lines {
+        Lines::Plain => printer::line(&indented(&format!("[{}]", found.join(",")))),
+        Lines::Json => {
             printer::line(&format!("[{}]", found.iter().map(|text| text.trim()).collect::<Vec<_>>().join(",")))
         }
-        Some(Some(template)) => {
+        Lines::Shaped(template) => {
             let mut printed = 0;
             for text in &found {
                 let value: Value = serde_json::from_str(text).map_err(|err| Failure::Garbled {

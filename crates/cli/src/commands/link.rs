@@ -45,6 +45,9 @@ pub async fn ls(ask: &Ask<'_>) -> Result<u8, Failure> {
     let format = m.get("format").map_or("", str::trim);
     let is_table = matches!(format, "" | "table") || format.starts_with("table ");
     let Some(mut changes) = changes else { return Ok(0) };
+    // By its id from now on: it may be renamed.
+    let id = source.and(shown.first()).map(|link| text(link, "SourceID").to_owned());
+    let source = id.as_deref().or(source);
     while changes.next().await?.is_some() {
         let now = links(ask, source).await?;
         let changed: Vec<Value> = now.iter().filter(|link| !shown.contains(link)).cloned().collect();
@@ -62,7 +65,7 @@ pub async fn ls(ask: &Ask<'_>) -> Result<u8, Failure> {
 }
 
 /// What may change a line of the listing.
-const CHANGES: [&str; 7] = ["link ready", "link broken", "link stale", "create", "start", "die", "destroy"];
+const CHANGES: [&str; 8] = ["link ready", "link broken", "link stale", "create", "start", "die", "rename", "destroy"];
 
 async fn links(ask: &Ask<'_>, source: Option<&str>) -> Result<Vec<Value>, Failure> {
     let found = ask.wire.ask(Call::get("/berth/links").query_if("source", source)).await?;

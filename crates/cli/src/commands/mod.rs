@@ -17,6 +17,7 @@ mod history;
 mod image;
 mod inspect;
 mod lifecycle;
+mod lines;
 mod link;
 mod logs;
 mod network;

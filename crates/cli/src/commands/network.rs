@@ -4,11 +4,11 @@ use clap::Arg;
 use serde_json::{Value, json};
 
 use super::Ask;
+use super::lines::Lines;
 use super::row::{self, Listing, text};
 use crate::failure::Failure;
 use crate::flags::{self, Flags, LONG, list, parsed, parsed_list, switch, text as text_flag};
 use crate::spec::{addresses, envs, names, networks};
-use crate::template::{Missing, Template, json_text, unescape};
 use crate::wire::{Call, escape};
 use crate::{human, literal, printer};
 
@@ -146,32 +146,17 @@ pub fn dns_log_flags() -> Vec<Arg> {
 
 /// Prints what a container, or every one, asked the resolver lately.
 pub async fn dns_log(ask: &Ask<'_>) -> Result<u8, Failure> {
-    let template = match ask.m.get("format").filter(|format| !format.is_empty()) {
-        None => None,
-        Some("json") => Some(None),
-        Some(format) => {
-            let parsed = Template::parse(&unescape(format))
-                .map_err(|why| Failure::Exit { text: format!("Error parsing format: {why}"), code: 64 })?;
-            Some(Some(parsed))
-        }
-    };
+    let lines = Lines::read(ask.m.get("format"), "Error parsing format")?;
     let call = Call::get("/berth/dns-log")
         .query_if("container", ask.args.first())
         .query_if("follow", ask.m.on("follow").then_some("1"));
     let mut questions = ask.wire.stream(call).await?.values();
     while let Some(question) = questions.next().await? {
-        let line = match &template {
-            Some(None) => json_text(&question),
-            _ if question.get("Lost").is_some() => {
-                printer::complain(&format!("{} questions came faster than they were read", question["Lost"]));
-                continue;
-            }
-            None => dns_line(&question),
-            Some(Some(template)) => template
-                .print(&question, Missing::Message)
-                .map_err(|why| Failure::refused(format!("failed to execute template: {why}")))?,
-        };
-        printer::line(&line);
+        if question.get("Lost").is_some() && !matches!(lines, Lines::Json) {
+            printer::complain(&format!("{} questions came faster than they were read", question["Lost"]));
+        } else {
+            printer::line(&lines.line(&question, dns_line)?);
+        }
     }
     Ok(0)
 }
@@ -223,7 +208,7 @@ pub fn connect_flags() -> Vec<Arg> {
         parsed("gw-priority", LONG, "int", "The network with the highest has the default route [0]", literal::int),
         parsed("ip", LONG, "ip", "IPv4 address", names::ipv4),
         parsed("ip6", LONG, "ip", "IPv6 address", names::ipv6),
-        parsed_list("link", LONG, "list", "Container that is found by another name: CONTAINER[:ALIAS]", names::link),
+        parsed_list("link", LONG, "list", crate::spec::LINK, names::link),
         list("link-local-ip", LONG, "strings", "Link-local address"),
     ]
 }

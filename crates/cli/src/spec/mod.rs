@@ -20,3 +20,6 @@ pub mod names;
 pub mod networks;
 /// `-p` and `--expose`.
 pub mod ports;
+
+/// What `--link` is for, wherever there is one.
+pub const LINK: &str = "Link to another container (NAME[:ALIAS][,wait=tcp:PORT|exposed|healthy][,timeout=TIME][,required=true][,on-loss=stop|pause])";

@@ -70,7 +70,7 @@ impl Engine {
     }
 
     fn asker(&self, container: &Container, places: &[(Endpoint, Network)]) -> Asker {
-        // Row A4.9 and S23: what the user says of a name goes before everything.
+        // What the user says of a name goes before everything.
         let mut hosts = Directory::borrowed();
         // That there is no gateway to name has been said when the container was started.
         for (nth, (name, addr)) in self.extra_hosts(container).unwrap_or_default().iter().enumerate() {
@@ -209,7 +209,7 @@ impl Engine {
 fn by_precedence(places: &[(Endpoint, Network)]) -> impl Iterator<Item = &Network> {
     let mut places: Vec<&(Endpoint, Network)> =
         places.iter().filter(|(_, network)| network.name != DEFAULT_NETWORK).collect();
-    // As the way out is chosen (row A9.7).
+    // As the way out is chosen.
     places.sort_by_key(|(endpoint, network)| {
         (!endpoint.gateway, std::cmp::Reverse(endpoint.priority), network.internal, &network.name)
     });

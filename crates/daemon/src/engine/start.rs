@@ -246,7 +246,7 @@ impl Engine {
         }
     }
 
-    /// Another container's sandbox (rows A10 of the Engine's habits: the texts are Docker's).
+    /// Another container's sandbox. The texts are Docker's.
     fn join_container(&self, own: &str, target: &str) -> Result<Joined> {
         let target = self.find(target).map_err(|error| Error::NotFound(format!("{JOINING}: {error}")))?.snapshot();
         if target.id.as_str() == own {

@@ -46,8 +46,8 @@ pub fn split(path: &str) -> Result<(Version, &str)> {
 }
 
 /// The version that a client means who asked for `asked`, by what it calls itself. The first docker-compose takes the newest
-/// version that an engine has, whatever that is, and was written when 1.41 was: since 1.44 it is not heard on MAC addresses, and
-/// dies of fields that went away with 1.45 (images) and 1.52 (events).
+/// version that an engine has, whatever that is, and was written when 1.41 was: it dies of fields that went away with 1.45 (images,
+/// short ids among aliases) and 1.52 (events), and looks for those that went with 1.44 (sizes of images).
 pub fn meant(asked: Version, user_agent: &str) -> Version {
     if user_agent.starts_with("docker-compose/1.") { asked.min((1, 43)) } else { asked }
 }

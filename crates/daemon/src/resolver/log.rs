@@ -21,7 +21,7 @@ const KEPT: usize = 100;
 pub enum By<N> {
     /// What `--add-host` says.
     AddedHost,
-    /// A link on the default network.
+    /// A link, of either sort.
     Link,
     /// The container's own names.
     Itself,
@@ -39,6 +39,24 @@ pub enum By<N> {
     Nobody,
     /// Nobody was asked, for the container has too many questions on their way.
     TooMany,
+}
+
+impl<N> By<N> {
+    /// The same with the network named otherwise.
+    fn named<M>(self, otherwise: impl FnOnce(N) -> M) -> By<M> {
+        match self {
+            By::Member(network) => By::Member(otherwise(network)),
+            By::AddedHost => By::AddedHost,
+            By::Link => By::Link,
+            By::Itself => By::Itself,
+            By::Rule => By::Rule,
+            By::Kept => By::Kept,
+            By::Stale => By::Stale,
+            By::Server(addr) => By::Server(addr),
+            By::Nobody => By::Nobody,
+            By::TooMany => By::TooMany,
+        }
+    }
 }
 
 /// A question with what became of it.
@@ -115,18 +133,7 @@ impl Entry {
             name: wire::text(&self.name),
             kind: self.kind,
             rcode: self.rcode,
-            by: match &self.by {
-                By::Member(network) => By::Member(network.as_ref().clone()),
-                By::AddedHost => By::AddedHost,
-                By::Link => By::Link,
-                By::Itself => By::Itself,
-                By::Rule => By::Rule,
-                By::Kept => By::Kept,
-                By::Stale => By::Stale,
-                By::Server(addr) => By::Server(*addr),
-                By::Nobody => By::Nobody,
-                By::TooMany => By::TooMany,
-            },
+            by: self.by.clone().named(|network| network.as_ref().clone()),
         }
     }
 }
@@ -134,7 +141,6 @@ impl Entry {
 /// Who that was; `networks` are the asker's.
 pub(super) fn by(by: book::By, networks: &[Rc<NetworkId>]) -> By<Rc<NetworkId>> {
     match by {
-        // In the order in which an asker's own directories are told.
         book::By::AddedHost => By::AddedHost,
         book::By::Link => By::Link,
         book::By::Itself => By::Itself,
@@ -166,8 +172,15 @@ impl Thread {
         log.push_back(entry);
     }
 
+    /// A sandbox is no more: who listened to it alone hears that it is over.
+    pub fn asks_no_more(&mut self, sandbox: &SandboxId) {
+        self.listeners.retain(|listener| listener.of.as_ref() != Some(sandbox));
+    }
+
     /// Tells what was asked lately, by one sandbox or by all, and if so wished what comes.
     pub fn tell_questions(&mut self, of: Option<SandboxId>, follow: bool, to: Sender<Batch>) {
+        // Who went away while nothing was asked has not been missed yet.
+        self.listeners.retain(|listener| !listener.to.is_closed());
         let now = self.clock();
         let doors = self.doors.iter().filter_map(|(_, door)| Some((door.sandbox.as_ref()?, &door.log)));
         let wanted = doors.filter(|(sandbox, _)| of.as_ref().is_none_or(|of| of == *sandbox));

@@ -257,6 +257,7 @@ impl Thread {
             }
             Note::NoAsker(sandbox) => {
                 self.shut(&sandbox);
+                self.asks_no_more(&sandbox);
                 if let Some(id) = self.by_sandbox.remove(&sandbox) {
                     self.doors.remove(id);
                 }

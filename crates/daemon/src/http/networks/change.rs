@@ -51,7 +51,6 @@ fn driver(body: &NetworkCreateRequest) -> Result<Kind> {
         driver @ ("host" | "null") => {
             Err(Error::Forbidden(format!("only one instance of \"{driver}\" network is allowed")))
         }
-        // It needs a kernel that has it, and what cannot be tried is not offered.
         "ipvlan" => Err(Error::Absent(
             "networks of the driver ipvlan are not there: macvlan, which is, puts containers on an interface's segment too, each \
              with an Ethernet address of its own"

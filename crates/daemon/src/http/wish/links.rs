@@ -31,15 +31,14 @@ pub fn links(mode: &NetworkMode, texts: &[String], around: &Around, warnings: &m
         if let Some(warning) = shut(&dependency, &target, around) {
             warnings.push(warning);
         }
-        let link = Link { target: target.id.clone(), name: target.name.clone(), alias: alias.to_owned(), dependency };
-        match links.iter().find(|other| other.target == link.target && other.alias == link.alias) {
-            None => links.push(link),
-            Some(other) if other.dependency == link.dependency => {}
-            Some(other) => {
-                return Err(says_two_things(&link.name, alias, &other.dependency, &link.dependency));
-            }
-        }
+        links.push(Link { target: target.id.clone(), name: target.name.clone(), alias: alias.to_owned(), dependency });
     }
+    let links = once(links, |link| Parts {
+        target: link.target.as_str(),
+        name: &link.name,
+        alias: &link.alias,
+        dependency: &link.dependency,
+    })?;
     let names: Vec<_> = links.iter().map(|link| (&*link.name, &*link.alias)).collect();
     warnings.extend(twice(&names).map(|warning| format!("{warning}; the ports of both can be reached")));
     Ok(links)
@@ -68,24 +67,42 @@ pub fn of_place(texts: &[String]) -> Result<Vec<PlaceLink>> {
 /// # Errors
 /// One says two things.
 pub fn joined(links: Vec<PlaceLink>) -> Result<Vec<PlaceLink>> {
-    let mut joined: Vec<PlaceLink> = Vec::new();
+    once(links, |link| Parts {
+        target: &link.target,
+        name: &link.target,
+        alias: &link.alias,
+        dependency: &link.dependency,
+    })
+}
+
+/// What tells links apart, and what else they say.
+struct Parts<'a> {
+    target: &'a str,
+    /// The target in words for people.
+    name: &'a str,
+    alias: &'a str,
+    dependency: &'a Dependency,
+}
+
+/// The same links, each once.
+fn once<T>(links: Vec<T>, parts: impl Fn(&T) -> Parts<'_>) -> Result<Vec<T>> {
+    let mut each: Vec<T> = Vec::new();
     for link in links {
-        match joined.iter().find(|other| other.target == link.target && other.alias == link.alias) {
-            None => joined.push(link),
-            Some(other) if other.dependency == link.dependency => {}
+        let Parts { target, name, alias, dependency } = parts(&link);
+        let before = each.iter().map(&parts).find(|other| (other.target, other.alias) == (target, alias));
+        match before {
+            None => each.push(link),
+            Some(other) if other.dependency == dependency => {}
             Some(other) => {
-                return Err(says_two_things(&link.target, &link.alias, &other.dependency, &link.dependency));
+                return Err(Error::Invalid(format!(
+                    "bad format for links: the link to {name} as {alias} is named twice, and says \"{}\" and \"{dependency}\"; \
+                     say all of it in one",
+                    other.dependency
+                )));
             }
         }
     }
-    Ok(joined)
-}
-
-fn says_two_things(name: &str, alias: &str, first: &Dependency, second: &Dependency) -> Error {
-    Error::Invalid(format!(
-        "bad format for links: the link to {name} as {alias} is named twice, and says \"{first}\" and \"{second}\"; say all \
-         of it in one"
-    ))
+    Ok(each)
 }
 
 /// Warnings of aliases that links of one place share.
