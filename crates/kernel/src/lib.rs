@@ -8,8 +8,6 @@ pub use host::Host;
 /// What did not work when the hands were made ready.
 mod fault;
 pub use fault::Fault;
-/// TCP sockets that accept connections.
-pub mod accepting;
 /// Addresses: adding, removing and reading them.
 mod address;
 /// What others made around our network.
@@ -59,6 +57,6 @@ mod sysctl;
 /// A thread that goes into other namespaces and comes back.
 mod visitor;
 /// Sockets that wait for somebody.
-mod waiting;
+pub mod waiting;
 /// Says when something in the host's network moved.
 pub mod watch;

@@ -7,7 +7,11 @@ use crate::{Fault, Host, address, route, sysctl, waiting};
 use plan::explain::sight::{Nic, Sight, Site, Way};
 use plan::ids::{IfName, SandboxId};
 use plan::netstate::{Errno, IpFamily, Ns};
+use plan::world::Proto;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Whose listeners are looked for.
+const ALL: [Proto; 3] = [Proto::Tcp, Proto::Udp, Proto::Sctp];
 
 impl Host {
     /// The host, and these of its sandboxes that there are.
@@ -41,7 +45,7 @@ impl Host {
         let names = outside.iter().map(|link| (link.index, link.name.clone())).collect();
         host.strangers = self.nft.strangers(&names)?;
         host.strangers.extend(crate::legacy::strangers()?);
-        host.listeners = waiting::listeners()?;
+        host.listeners = waiting::listeners(&ALL)?;
         // Both ends of each pair know the other.
         let mut outer: BTreeMap<(Ns, IfName), IfName> = BTreeMap::new();
         for seen in &outside {
@@ -66,7 +70,7 @@ impl Host {
                 let names = links.iter().map(|link| (link.index, link.name.clone())).collect();
                 site.strangers = nft.strangers(&names)?;
             }
-            let listeners = self.spaces.inside(&id, || Ok(waiting::listeners()))?;
+            let listeners = self.spaces.inside(&id, || Ok(waiting::listeners(&ALL)))?;
             site.listeners = listeners.transpose()?.unwrap_or_default();
             sight.sites.insert(ns, site);
         }

@@ -24,6 +24,9 @@ pub mod ports;
 /// What the engine itself relays to published ports.
 pub mod relay;
 
+/// Sockets that wait for whoever comes.
+pub mod listener;
+
 /// A host's network as a value, and the operations on it.
 pub mod netstate;
 

@@ -12,8 +12,9 @@ use crate::container::{Container, Phase};
 use crate::error::{Doing, Error, Result};
 use futures_util::future::join_all;
 use kernel::Excursion;
-use kernel::accepting::{Accepting, accepting};
+use kernel::waiting::listeners;
 use plan::ids::{ContainerId, SandboxId};
+use plan::listener::Listener;
 use plan::variables::Told;
 use plan::world::Proto;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +51,7 @@ pub(super) struct Links {
 }
 
 /// By sandbox: since when the target runs, and what accepts connections there; `None`: that could not be seen.
-type Sockets = BTreeMap<SandboxId, (Option<SystemTime>, Option<Vec<Accepting>>)>;
+type Sockets = BTreeMap<SandboxId, (Option<SystemTime>, Option<Vec<Listener>>)>;
 
 /// A link, for whoever asks.
 #[derive(Debug)]
@@ -168,7 +169,8 @@ impl Engine {
         for tie in &ties {
             let known = tie.target.as_ref().and_then(|target| self.sandbox_on(&target.id, &tie.network));
             let accepting = known.as_ref().and_then(|sandbox| sockets.get(sandbox)?.1.as_ref());
-            let takes = |to: SocketAddr| accepting.into_iter().flatten().any(|socket| socket.takes(to));
+            let takes =
+                |to: SocketAddr| accepting.into_iter().flatten().any(|socket| socket.hears(Proto::Tcp, to, false));
             // One that came after the look is looked at in a moment.
             if tie.is_alive() && known.is_some() && accepting.is_none() {
                 unseen = true;
@@ -355,8 +357,8 @@ impl Engine {
 }
 
 /// What accepts connections in a sandbox. `None`: it is gone, or the kernel does not say.
-fn accepting_at(excursion: &Excursion, pin: &Path) -> Option<Vec<Accepting>> {
-    let look = || excursion.within(File::open(pin)?.as_fd(), accepting);
+fn accepting_at(excursion: &Excursion, pin: &Path) -> Option<Vec<Listener>> {
+    let look = || excursion.within(File::open(pin)?.as_fd(), || listeners(&[Proto::Tcp]));
     match look() {
         Ok(accepting) => Some(accepting),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

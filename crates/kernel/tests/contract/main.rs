@@ -1,7 +1,5 @@
 //! The real kernel against the model of it: whatever is done to one is done to the other, and both must say the same.
 
-/// Sockets that accept connections.
-mod accepting;
 /// Random worlds on the real kernel.
 mod chance;
 /// What is said of packets against what becomes of them.
@@ -20,6 +18,8 @@ mod resolver;
 mod spaces;
 /// What others made around our network.
 mod strangers;
+/// Sockets that wait for somebody.
+mod waiting;
 
 use kernel::Host;
 use lab::Lab;

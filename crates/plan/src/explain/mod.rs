@@ -42,11 +42,12 @@ pub use refusal::{Doing, Refusal};
 pub use rules::Cause;
 
 use crate::ids::IfName;
+use crate::listener::Listener;
 use crate::netstate::Ns;
 use crate::relay;
 use crate::world::{Proto, World};
 use packet::Packet;
-use sight::{Listener, Sight};
+use sight::Sight;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use walk::{Arrival, Start, Stop, Walk};
@@ -233,10 +234,10 @@ fn listener(walk: &mut Walk<'_>, world: &World, ns: &Ns, packet: &Packet, servic
         return relayed(walk, world, packet, proto);
     }
     let listeners = walk.sight.site(ns).map_or(&[][..], |site| &site.listeners);
-    if let Some(one) = listeners.iter().find(|one| one.hears(proto, packet.dst, packet.dport)) {
-        let whose = if one.program.is_empty() { "something" } else { &one.program };
+    let (to, local) = (SocketAddr::new(packet.dst, packet.dport), walk.course(ns, packet.src)?.local);
+    if let Some(one) = listeners.iter().find(|one| one.hears(proto, to, local)) {
         let at = walk::shown(one.addr, one.port);
-        walk.say(At::Listener, ns, format!("{whose} listens on {at}, and sees {} as the client", packet.src));
+        walk.say(At::Listener, ns, format!("something listens on {at}, and sees {} as the client", packet.src));
         return Ok(());
     }
     let same = |one: &&Listener| one.proto == proto && one.port == packet.dport;

@@ -2,8 +2,8 @@
 
 use super::packet::Service;
 use super::rules::Cause;
-use super::sight::Listener;
 use crate::ids::IfName;
+use crate::listener::Listener;
 use crate::netstate::IpFamily;
 use std::fmt;
 use std::net::IpAddr;
@@ -193,9 +193,12 @@ impl fmt::Display for Refusal {
             Refusal::NobodyListens { at, service, addr, elsewhere } => {
                 write!(f, "nothing in {at} listens on port {service} of {addr}")?;
                 for one in elsewhere {
-                    let whose = if one.program.is_empty() { String::new() } else { format!("{}, ", one.program) };
-                    let place = if one.only_v6 { "IPv6 only" } else { "only there" };
-                    write!(f, "; {whose}on {}:{}, {place}", bracketed(one.addr), one.port)?;
+                    let place = match one {
+                        one if one.by_lo => "only for itself, by lo",
+                        one if one.only_v6 => "IPv6 only",
+                        _ => "only there",
+                    };
+                    write!(f, "; on {}:{}, {place}", bracketed(one.addr), one.port)?;
                 }
                 Ok(())
             }

@@ -1,10 +1,10 @@
 //! All that a packet may meet on a host, as one value: what is ours and what is others'.
 
 use crate::ids::{IfName, Mac};
+use crate::listener::Listener;
 use crate::netstate::{IpFamily, Link, LinkKind, NetState, Ns, Resolver, Route};
 use crate::nft::{Table, TableName};
 use crate::stub;
-use crate::world::Proto;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -88,32 +88,6 @@ pub struct Way {
     pub refuses: bool,
     /// Made by us.
     pub ours: bool,
-}
-
-/// A socket that waits for whoever comes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listener {
-    /// The transport protocol.
-    pub proto: Proto,
-    /// Unspecified: every address of its family.
-    pub addr: IpAddr,
-    /// The port.
-    pub port: u16,
-    /// A socket of IPv6 that does not take IPv4 as well.
-    pub only_v6: bool,
-    /// Whose it is, for people; empty if that is not known.
-    pub program: String,
-}
-
-impl Listener {
-    /// Does it hear what is meant for this address and port?
-    pub fn hears(&self, proto: Proto, to: IpAddr, port: u16) -> bool {
-        let by_addr = match self.addr {
-            IpAddr::V6(own) if own.is_unspecified() => to.is_ipv6() || !self.only_v6,
-            own => own.is_unspecified() && own.is_ipv4() == to.is_ipv4() || own.to_canonical() == to,
-        };
-        self.proto == proto && self.port == port && by_addr
-    }
 }
 
 impl Nic {

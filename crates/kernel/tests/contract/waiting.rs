@@ -1,4 +1,6 @@
-use kernel::accepting::accepting;
+use kernel::waiting::listeners;
+use plan::listener::Listener;
+use plan::world::Proto;
 use std::net::SocketAddr;
 
 /// Sockets that accept are seen in the namespace where they are, by both families; others are not.
@@ -6,8 +8,9 @@ use std::net::SocketAddr;
 fn listening_sockets_are_seen_where_they_are() {
     lab::alone(|lab| {
         let host = lab.host("host", "192.0.2.2/24 2001:db8::2/64");
+        let at = |one: &Listener| SocketAddr::new(one.addr, one.port);
         let seen = || {
-            let mut seen: Vec<SocketAddr> = host.enter(|| accepting().unwrap()).into_iter().map(|one| one.at).collect();
+            let mut seen: Vec<SocketAddr> = host.enter(|| listeners(&[Proto::Tcp]).unwrap()).iter().map(at).collect();
             seen.sort();
             seen.iter().map(SocketAddr::to_string).collect::<Vec<_>>()
         };
@@ -17,8 +20,8 @@ fn listening_sockets_are_seen_where_they_are() {
         let _elsewhere = lab.here().serve_echo("0.0.0.0:82");
         let (_datagrams, _flow) = (host.serve_udp("0.0.0.0:83", "no"), host.connect("192.0.2.2:80").unwrap());
         assert_eq!(seen(), ["192.0.2.2:80", "[::]:81"]);
-        let all = host.enter(|| accepting().unwrap());
-        let takes = |to: &str| all.iter().any(|one| one.takes(to.parse().unwrap()));
+        let all = host.enter(|| listeners(&[Proto::Tcp]).unwrap());
+        let takes = |to: &str| all.iter().any(|one| one.hears(Proto::Tcp, to.parse().unwrap(), false));
         assert!(takes("192.0.2.2:80") && takes("192.0.2.2:81") && takes("[2001:db8::2]:81"));
         assert!(!takes("[2001:db8::2]:80") && !takes("192.0.2.2:82") && !takes("192.0.2.2:83"));
         drop((four, both));
